@@ -1,0 +1,63 @@
+"""Errors a user can cause, each saying where, what was found and what was expected."""
+
+from __future__ import annotations
+
+
+class ArchsimError(Exception):
+    """Base of every error archsim raises on purpose; the command line prints it without a traceback."""
+
+
+class ArchsimWarning(UserWarning):
+    """Base of every warning archsim issues."""
+
+
+class InputError(ArchsimError):
+    """An input file, field or argument is not what it should be.
+
+    Args:
+        message: What is wrong, in words.
+        source: The file (or other origin) it was read from.
+        field: Dotted path of the field inside the source, e.g. ``engines.array.levels.glb``.
+        found: The offending value.
+        expected: What would have been accepted.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        source: object | None = None,
+        field: str | None = None,
+        found: object | None = None,
+        expected: str | None = None,
+    ) -> None:
+        self.message = message
+        self.source = None if source is None else str(source)
+        self.field = field
+        self.found = found
+        self.expected = expected
+        super().__init__(str(self))
+
+    def __str__(self) -> str:
+        where = ": ".join(part for part in (self.source, self.field) if part)
+        text = f"{where}: {self.message}" if where else self.message
+        if self.found is not None:
+            shown = repr(self.found)
+            text += f"; found {shown if len(shown) <= 120 else shown[:117] + '...'}"
+        if self.expected:
+            text += f"; expected {self.expected}"
+        return text
+
+
+class MissingExtraError(ArchsimError):
+    """An optional dependency is needed; names the extra that brings it.
+
+    Args:
+        package: The import that failed.
+        extra: The ``archsim[extra]`` that installs it.
+    """
+
+    def __init__(self, package: str, extra: str) -> None:
+        super().__init__(
+            f"this needs the package {package!r}; install it with: pip install 'archsim[{extra}]'"
+        )

@@ -1,0 +1,140 @@
+"""Reading YAML a user wrote: safe, bounded, and with errors that name file and field."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from archsim.errors import InputError
+
+MAX_YAML_BYTES = 16 * 1024 * 1024
+MAX_YAML_NODES = 2_000_000
+
+
+class Strict(BaseModel):
+    """Base of every model read from a file: frozen, and an unknown field is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+class _Loader(yaml.CSafeLoader if hasattr(yaml, "CSafeLoader") else yaml.SafeLoader):  # type: ignore[misc]
+    """Safe loader that also refuses duplicate keys and alias bombs, and reads 1e9 as a number."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, (str, int, float, bool)):
+                raise yaml.constructor.ConstructorError(
+                    None, None, "keys must be plain scalars", key_node.start_mark
+                )
+            if key in seen and key != "<<":
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"duplicate key {key!r}", key_node.start_mark
+                )
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+_FLOAT_CHARS = list("-+0123456789.")
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    __import__("re").compile(r"^[-+]?(?:[0-9][0-9_]*)(?:\.[0-9_]*)?[eE][-+]?[0-9]+$"),
+    _FLOAT_CHARS,
+)
+
+
+def parse_yaml(text: str, source: object = "<text>") -> Any:
+    """Parse YAML text safely.
+
+    Args:
+        text: The YAML document.
+        source: Name used in errors.
+
+    Returns:
+        Plain Python data (dict, list, str, int, float, bool, None).
+
+    Raises:
+        InputError: The text is no YAML, or is unreasonably large once expanded.
+    """
+    try:
+        data = yaml.load(text, Loader=_Loader)  # noqa: S506 (a subclass of SafeLoader)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f"line {mark.line + 1}, column {mark.column + 1}" if mark else None
+        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
+        raise InputError(f"not valid YAML: {problem}", source=source, field=place) from None
+    except (RecursionError, ValueError, OverflowError) as error:
+        raise InputError(f"not valid YAML: {error}", source=source) from None
+    _check_size(data, source)
+    return data
+
+
+def _check_size(data: Any, source: object) -> None:
+    """Refuse documents that aliases expand beyond reason (counts every visit, shared or not)."""
+    stack, visited = [(data, 0)], 0
+    while stack:
+        item, depth = stack.pop()
+        visited += 1
+        if visited > MAX_YAML_NODES or depth > 64:
+            raise InputError("the document is too large or too deeply nested", source=source)
+        if isinstance(item, dict):
+            stack.extend((value, depth + 1) for value in item.values())
+        elif isinstance(item, list):
+            stack.extend((value, depth + 1) for value in item)
+
+
+def read_text(path: str | Path) -> str:
+    """Read a bounded UTF-8 text file.
+
+    Raises:
+        InputError: The file is missing, unreadable, too large or not UTF-8.
+    """
+    path = Path(path)
+    try:
+        if path.stat().st_size > MAX_YAML_BYTES:
+            raise InputError(f"file larger than {MAX_YAML_BYTES} bytes", source=path)
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise InputError("not a UTF-8 text file", source=path) from None
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise InputError(f"cannot read file: {reason}", source=path) from None
+
+
+def validate(data: Any, model: type[Model], source: object = "<data>") -> Model:
+    """Validate plain data into a pydantic model, with a readable error.
+
+    Raises:
+        InputError: Names the first offending field, its value and what was expected.
+    """
+    if not isinstance(data, dict):
+        raise InputError(
+            "the document must be a mapping", source=source, found=data, expected="key: value lines"
+        )
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        problems = error.errors(include_url=False)
+        first = problems[0]
+        field = ".".join(str(part) for part in first["loc"]) or None
+        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        found = first.get("input") if first["type"] != "missing" else None
+        raise InputError(first["msg"] + more, source=source, field=field, found=found) from None
+    except RecursionError:
+        raise InputError("the document is too deeply nested", source=source) from None
+
+
+def load_yaml(path: str | Path, model: type[Model]) -> Model:
+    """Read a YAML file into a pydantic model.
+
+    Raises:
+        InputError: The file cannot be read, is no YAML, or does not fit the model.
+    """
+    return validate(parse_yaml(read_text(path), path), model, path)

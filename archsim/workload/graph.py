@@ -1,0 +1,335 @@
+"""What is computed: tensors, operations and the graph they form.
+
+An operation is either an *einsum* (convolution, GEMM, batched matmul: a nest of loops around one
+multiply-accumulate) or a *vector* operation (elementwise, softmax, norm, pooling, gather, copies:
+a count of scalar operations and the bytes it touches). Both are one class, so a graph is one list.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from math import prod
+from typing import TYPE_CHECKING, Literal
+
+from archsim.errors import InputError
+
+if TYPE_CHECKING:
+    import networkx as nx
+
+Role = Literal["input", "weight", "activation", "output", "kv_cache", "constant"]
+ROLES: tuple[str, ...] = ("input", "weight", "activation", "output", "kv_cache", "constant")
+
+#: Canonical iteration dimensions. Dataflow templates refer to these names: batch, group (or
+#: independent matmul), output channel / column, input channel / reduction, output row / token,
+#: output column, filter row, filter column.
+CANONICAL_DIMS = ("N", "G", "M", "C", "P", "Q", "R", "S")
+
+#: One rank of an affine projection: ((dimension, coefficient), ...), e.g. (("P", 2), ("R", 1)).
+Rank = tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A value flowing along the graph.
+
+    Attributes:
+        name: Unique within the workload.
+        shape: Extents, all positive.
+        bits: Storage bits per element; may be fractional (4.0625 with group metadata).
+        role: What the tensor is to the model.
+        density: Fraction of non-zero elements, in (0, 1].
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    bits: float = 32.0
+    role: Role = "activation"
+    density: float = 1.0
+
+    def __post_init__(self) -> None:
+        if any(extent < 1 for extent in self.shape):
+            raise InputError("tensor extents must be positive", field=self.name, found=self.shape)
+        if not 0 < self.bits <= 1024:
+            raise InputError("tensor bits must lie in (0, 1024]", field=self.name, found=self.bits)
+        if not 0 < self.density <= 1:
+            raise InputError("density must lie in (0, 1]", field=self.name, found=self.density)
+        if self.role not in ROLES:
+            raise InputError("unknown tensor role", field=self.name, found=self.role)
+
+    @property
+    def elements(self) -> int:
+        """Number of elements (1 for a scalar)."""
+        return prod(self.shape)
+
+    @property
+    def size_bytes(self) -> float:
+        """Storage in bytes."""
+        return self.elements * self.bits / 8
+
+
+@dataclass(frozen=True)
+class Access:
+    """How an einsum touches one tensor: each rank an affine projection of the dimensions.
+
+    Attributes:
+        tensor: Name of the tensor.
+        ranks: One entry a rank, e.g. ``((("N", 1),), (("P", 2), ("R", 1)))``.
+    """
+
+    tensor: str
+    ranks: tuple[Rank, ...]
+
+
+@dataclass(frozen=True)
+class Einsum:
+    """A perfect loop nest around one multiply-accumulate.
+
+    Attributes:
+        dims: ``(name, extent)`` of every iteration dimension, canonical names where they apply.
+        operands: Exactly three accesses: data (input), weight (the second factor), output.
+    """
+
+    dims: tuple[tuple[str, int], ...]
+    operands: tuple[Access, Access, Access]
+
+    def __post_init__(self) -> None:
+        names = [name for name, _ in self.dims]
+        if len(set(names)) != len(names):
+            raise InputError("einsum dimension named twice", found=names)
+        if any(extent < 1 for _, extent in self.dims):
+            raise InputError("einsum extents must be positive", found=dict(self.dims))
+        known = set(names)
+        for access in self.operands:
+            for rank in access.ranks:
+                for dim, coefficient in rank:
+                    if dim not in known:
+                        raise InputError(
+                            f"projection of {access.tensor!r} uses unknown dimension {dim!r}"
+                        )
+                    if coefficient < 1:
+                        raise InputError(
+                            "projection coefficients must be positive", found=coefficient
+                        )
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates: the product of all extents."""
+        return prod(extent for _, extent in self.dims)
+
+    @property
+    def extents(self) -> dict[str, int]:
+        """Extent by dimension name."""
+        return dict(self.dims)
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One node of the graph.
+
+    Attributes:
+        name: Unique within the workload.
+        kind: What it is, lower case: ``conv2d``, ``gemm``, ``matmul``, ``relu``, ``softmax`` ...
+        inputs: Names of the tensors read.
+        outputs: Names of the tensors written.
+        einsum: The loop nest, for operations made of multiply-accumulates.
+        vector_ops: Scalar operations, for vector operations (0 for pure data movement).
+        view: True if nothing moves and nothing is computed (reshape, flatten, identity).
+        fusable: True if a vector operation can be applied to its first input as it is produced,
+            element by element (activation, folded normalisation, scaling, residual add).
+    """
+
+    name: str
+    kind: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    einsum: Einsum | None = None
+    vector_ops: int = 0
+    view: bool = False
+    fusable: bool = False
+
+    def __post_init__(self) -> None:
+        if self.vector_ops < 0:
+            raise InputError("vector_ops must not be negative", field=self.name)
+        if self.view and (self.einsum is not None or self.vector_ops):
+            raise InputError("a view cannot compute", field=self.name)
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates (0 for vector operations)."""
+        return self.einsum.macs if self.einsum else 0
+
+
+@dataclass(frozen=True)
+class Workload:
+    """A graph of operations over tensors, in an order that respects their dependences.
+
+    Attributes:
+        name: Short name, e.g. ``resnet50``.
+        tensors: Every tensor by name.
+        operations: Topologically ordered.
+        source: Where it came from (file, model card, paper).
+        licence: Licence of the source.
+    """
+
+    name: str
+    tensors: Mapping[str, Tensor]
+    operations: tuple[Operation, ...]
+    source: str = ""
+    licence: str = ""
+
+    def __post_init__(self) -> None:
+        produced: set[str] = set()
+        names: set[str] = set()
+        writers: dict[str, str] = {}
+        for operation in self.operations:
+            if operation.name in names:
+                raise InputError("operation named twice", source=self.name, field=operation.name)
+            names.add(operation.name)
+            for tensor in (*operation.inputs, *operation.outputs):
+                if tensor not in self.tensors:
+                    raise InputError(
+                        f"tensor {tensor!r} is not declared",
+                        source=self.name,
+                        field=operation.name,
+                    )
+            for tensor in operation.outputs:
+                if tensor in writers:
+                    raise InputError(
+                        f"tensor {tensor!r} is written by {writers[tensor]!r} already",
+                        source=self.name,
+                        field=operation.name,
+                    )
+                writers[tensor] = operation.name
+        for operation in self.operations:
+            for tensor in operation.inputs:
+                if tensor in writers and tensor not in produced:
+                    raise InputError(
+                        f"reads {tensor!r} before it is written (not in topological order)",
+                        source=self.name,
+                        field=operation.name,
+                    )
+            produced.update(operation.outputs)
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of the whole graph."""
+        return sum(operation.macs for operation in self.operations)
+
+    @property
+    def parameters(self) -> int:
+        """Elements of all weight tensors."""
+        return sum(t.elements for t in self.tensors.values() if t.role == "weight")
+
+    @cached_property
+    def producers(self) -> dict[str, str]:
+        """Name of the operation that writes each tensor that is written."""
+        return {t: op.name for op in self.operations for t in op.outputs}
+
+    @cached_property
+    def consumers(self) -> dict[str, tuple[str, ...]]:
+        """Names of the operations that read each tensor."""
+        found: dict[str, list[str]] = {}
+        for op in self.operations:
+            for tensor in dict.fromkeys(op.inputs):
+                found.setdefault(tensor, []).append(op.name)
+        return {tensor: tuple(ops) for tensor, ops in found.items()}
+
+    def graph(self) -> nx.DiGraph:
+        """The dependence graph: operations as nodes, tensors on edges."""
+        import networkx as nx
+
+        graph = nx.DiGraph()
+        graph.add_nodes_from((op.name, {"operation": op}) for op in self.operations)
+        for op in self.operations:
+            for tensor in op.inputs:
+                if tensor in self.producers:
+                    graph.add_edge(self.producers[tensor], op.name, tensor=tensor)
+        return graph
+
+
+def _simple(names: Iterable[str]) -> tuple[Rank, ...]:
+    return tuple(((name, 1),) for name in names)
+
+
+def conv2d_einsum(
+    data: str,
+    weight: str,
+    output: str,
+    *,
+    batch: int,
+    groups: int,
+    out_channels: int,
+    in_channels: int,
+    out_size: tuple[int, int],
+    kernel: tuple[int, int],
+    stride: tuple[int, int] = (1, 1),
+    dilation: tuple[int, int] = (1, 1),
+) -> Einsum:
+    """Loop nest of a (grouped, strided, dilated) 2-D convolution.
+
+    Args:
+        data: Input tensor name.
+        weight: Weight tensor name.
+        output: Output tensor name.
+        batch: Batch size, dimension ``N``.
+        groups: Number of groups, dimension ``G`` (depthwise: the channel count).
+        out_channels: Output channels **in all**; ``M`` is this divided by ``groups``.
+        in_channels: Input channels **in all**; ``C`` is this divided by ``groups``.
+        out_size: Output rows ``P`` and columns ``Q`` (padding is already in them).
+        kernel: Filter rows ``R`` and columns ``S``.
+        stride: Step of the output position, rows and columns.
+        dilation: Step of the filter position, rows and columns.
+    """
+    dims = (
+        ("N", batch),
+        ("G", groups),
+        ("M", out_channels // groups),
+        ("C", in_channels // groups),
+        ("P", out_size[0]),
+        ("Q", out_size[1]),
+        ("R", kernel[0]),
+        ("S", kernel[1]),
+    )
+    window = (
+        (("P", stride[0]), ("R", dilation[0])),
+        (("Q", stride[1]), ("S", dilation[1])),
+    )
+    return Einsum(
+        dims,
+        (
+            Access(data, (*_simple("NGC"), *window)),
+            Access(weight, _simple("GMCRS")),
+            Access(output, _simple("NGMPQ")),
+        ),
+    )
+
+
+def matmul_einsum(
+    data: str,
+    weight: str,
+    output: str,
+    *,
+    rows: int,
+    inner: int,
+    columns: int,
+    batch: int = 1,
+    shared_weight: bool = True,
+) -> Einsum:
+    """Loop nest of ``output[b, rows, columns] += data[b, rows, inner] * weight[(b,) inner, columns]``.
+
+    Rows are dimension ``P``, columns ``M``, the reduction ``C``. A batch that shares one weight
+    matrix is ``N``; independent products (attention heads) are ``G``.
+    """
+    name = "N" if shared_weight else "G"
+    dims = ((name, batch), ("M", columns), ("C", inner), ("P", rows))
+    second = _simple("CM") if shared_weight else _simple("GCM")
+    return Einsum(
+        dims,
+        (
+            Access(data, _simple((name, "P", "C"))),
+            Access(weight, second),
+            Access(output, _simple((name, "P", "M"))),
+        ),
+    )
