@@ -218,7 +218,7 @@ def shared_windows(rank, coefficient, parent, child, factors, spatial_slot, tile
 @njit(cache=True, fastmath=False, error_model="numpy")
 def edge_words(
     t, parent, child, relevant, rank_count, rank_dims, rank_coefficients,
-    extents, factors, spatial_slot, loops, starts, tiles, n, perfect, counts,
+    extents, factors, spatial_slot, loops, starts, tiles, n, span_of, perfect, pad, counts,
 ):  # fmt: skip
     """Traffic of one tensor between a storage and the next one inward (or the MACs).
 
@@ -244,7 +244,8 @@ def edge_words(
     fill_repeat = repeat * inside * outside
     read_repeat = repeat * outside
     copies_outside, copies_inside = outside, inside * outside
-    if not perfect:
+    charge_full = pad and not at_macs
+    if not perfect and not charge_full:
         fill_repeat, read_repeat, copies_outside, copies_inside = 1.0, 1.0, 1.0, 1.0
         for d in range(dim_count):
             if relevant[t, d]:
@@ -255,7 +256,9 @@ def edge_words(
             copies_outside *= visits(d, e, q, loops, first, count, parent, False, True)
             copies_inside *= visits(d, e, q, loops, first, count, parent, True, True)
     for d in range(dim_count):
-        n[d] = math.ceil(extents[d] / tiles[child, d])
+        tile = min(tiles[child, d], extents[d])
+        n[d] = math.ceil(extents[d] / tile)
+        span_of[d] = n[d] * tile if charge_full else extents[d]
     words, saved_rank, saved, share = 1.0, -1, 0.0, 1.0
     for k in range(rank_count[t]):
         rank = rank_dims[t, k]
@@ -270,9 +273,9 @@ def edge_words(
                     saved_rank = k
                     saved = halo_saved(
                         rank, rank_coefficients[t, k], moved, moving, child,
-                        loops, starts, extents, tiles, n,
+                        loops, starts, span_of, tiles, n,
                     )  # fmt: skip
-        span = rank_words(rank, rank_coefficients[t, k], extents, n)
+        span = rank_words(rank, rank_coefficients[t, k], span_of, n)
         if sliding and saved_rank == k:
             span -= saved
         words *= span
@@ -294,7 +297,7 @@ def edge_words(
 @njit(cache=True, fastmath=False, error_model="numpy")
 def count_words(
     extents, rank_count, rank_dims, rank_coefficients, relevant,
-    factors, order, keep, spatial_slot, scratch, counts,
+    factors, order, keep, spatial_slot, pad, scratch, counts,
 ):  # fmt: skip
     """Count reads, fills and updates of every tensor at every slot, in words over all instances.
 
@@ -307,13 +310,14 @@ def count_words(
         order: int64[S, D], loop order outer to inner (ignored in fanout slots).
         keep: bool[S, 3], which operands each slot stores; slot 0 keeps all.
         spatial_slot: bool[S].
+        pad: Charge residual tiles as full ones (Timeloop's way) instead of exactly.
         scratch: From :func:`make_scratch`.
         counts: float64[S, 3, 3], written.
 
     Returns:
         Compute cycles (temporal steps).
     """
-    tiles, dims, bounds, slots, spatial, starts, n = scratch
+    tiles, dims, bounds, slots, spatial, starts, n, span_of = scratch
     slot_count, dim_count = factors.shape
     count, perfect = expand(
         extents, factors, order, spatial_slot, tiles, dims, bounds, slots, spatial, starts
@@ -326,11 +330,12 @@ def count_words(
             if keep[s, t]:
                 edge_words(
                     t, s, child, relevant, rank_count, rank_dims, rank_coefficients,
-                    extents, factors, spatial_slot, loops, starts, tiles, n, perfect, counts,
+                    extents, factors, spatial_slot, loops, starts, tiles, n, span_of,
+                    perfect, pad, counts,
                 )  # fmt: skip
                 child = s
     cycles = 1.0
-    if perfect:
+    if perfect or pad:
         for i in range(count):
             cycles *= 1.0 if spatial[i] else bounds[i]
     else:
@@ -396,21 +401,27 @@ def price(
                     used *= min(factors[s, d], math.ceil(extents[d] / tiles[s + 1, d]))
             continue
         read_bits, write_bits, held = 0.0, 0.0, 0.0
+        block = slot_table[s, BLOCK] * used
         for t in range(3):
             if not keep[s, t]:
                 continue
             bits = slot_table[s, BITS + t]
-            read_bits += counts[s, t, READS] * bits
-            write_bits += (counts[s, t, FILLS] + counts[s, t, UPDATES]) * bits
+            reads = counts[s, t, READS] * bits
+            fills = counts[s, t, FILLS] * bits
+            updates = counts[s, t, UPDATES] * bits
+            read_bits += reads
+            write_bits += fills + updates
+            if s == 0 and t == OUTPUT:
+                updates -= final_saving
+            energy += math.ceil(reads / block) * used * slot_table[s, READ_J]
+            energy += math.ceil(fills / block) * used * slot_table[s, WRITE_J]
+            energy += math.ceil(updates / block) * used * slot_table[s, WRITE_J]
             held += bits * tile_words(
                 t, s, rank_count, rank_dims, rank_coefficients, extents, tiles
             )
         if s == 0:
             write_bits -= final_saving
         overflow = max(overflow, held / slot_table[s, CAPACITY] - 1.0)
-        energy += (
-            read_bits * slot_table[s, READ_J] + write_bits * slot_table[s, WRITE_J]
-        ) / slot_table[s, BLOCK]
         demand = max(read_bits / slot_table[s, READ_BW], write_bits / slot_table[s, WRITE_BW])
         demand = max(demand, (read_bits + write_bits) / slot_table[s, SHARED_BW]) / used
         demand = math.ceil(demand - 1e-9 * demand)
@@ -444,13 +455,14 @@ def make_scratch(slot_count, dim_count):
         np.empty(size, np.bool_),
         np.empty(slot_count + 1, np.int64),
         np.empty(dim_count),
+        np.empty(dim_count),
     )
 
 
 @njit(cache=True, parallel=True)
 def evaluate_rows(
     problem_of, engine_of, extents, macs, rank_count, rank_dims, rank_coefficients, relevant,
-    factors, order, keep, spatial_slot, slot_table, engine, results, counts,
+    factors, order, keep, spatial_slot, pad, slot_table, engine, results, counts,
 ):  # fmt: skip
     """Evaluate many rows; row ``i`` is problem ``problem_of[i]`` on engine ``engine_of[i]``.
 
@@ -460,6 +472,7 @@ def evaluate_rows(
             bool[O, 3, D].
         factors: integer[N, S, D]; ``order`` integer[N, S, D]; ``keep`` bool[N, S, 3].
         spatial_slot: bool[S].
+        pad: See :func:`count_words`.
         slot_table: float64[E, S, SLOT_COLUMNS]; ``engine`` float64[E, ENGINE_COLUMNS].
         results: float64[N, RESULTS], written.
         counts: float64[N, S, 3, 3] written, or float64[0, S, 3, 3] when not wanted.
@@ -479,7 +492,7 @@ def evaluate_rows(
                     loop_factors[s, d] = factors[i, s, d]
             cycles = count_words(
                 extents[o], rank_count[o], rank_dims[o], rank_coefficients[o], relevant[o],
-                loop_factors, order[i], keep[i], spatial_slot, scratch, own,
+                loop_factors, order[i], keep[i], spatial_slot, pad, scratch, own,
             )  # fmt: skip
             price(
                 macs[o], cycles, extents[o], rank_count[o], rank_dims[o], rank_coefficients[o],
