@@ -1,0 +1,87 @@
+"""How energy, area, leakage and delay of logic change with the technology node.
+
+Coefficients: A. Stillmaker and B. Baas, "Scaling equations for the accurate prediction of CMOS
+device performance from 180 nm to 7 nm", Integration 58 (2017) 74-81: table of area ratios and the
+quadratic energy polynomials in the supply voltage (bulk 130-65 nm, low-power 45 and 32 nm,
+high-performance FinFET 20-7 nm), read from the public transcription in Accelergy's hwcomponents
+(``scaling/techscaling.py``) and cross-checked against ``nodeScale`` (UCLA NanoCAD).
+
+All functions take and return NumPy arrays (or scalars) and broadcast.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Array = NDArray[np.float64]
+
+#: Nodes of the Stillmaker & Baas tables, nm, ascending for interpolation.
+NODES_NM: Array = np.array([7.0, 10.0, 14.0, 16.0, 20.0, 32.0, 45.0, 65.0, 90.0, 130.0])
+MIN_NODE_NM, MAX_NODE_NM = 7.0, 130.0
+
+#: Supply at which the polynomials are read, V. The voltage hwcomponents uses, so that component
+#: energies agree with Accelergy's; it is inside the published range of every node.
+SUPPLY_V = 0.8
+
+#: Energy polynomial a V^2 + b V + c (arbitrary unit, only ratios count), Stillmaker & Baas 2017.
+ENERGY_POLYNOMIAL: Array = np.array(
+    [
+        [0.1776, -0.09097, 0.02447],  # 7
+        [0.2068, -0.09311, 0.02375],  # 10
+        [0.2363, -0.09675, 0.02239],  # 14
+        [0.2958, -0.1241, 0.03024],  # 16
+        [0.373, -0.1582, 0.04104],  # 20
+        [0.9559, -0.7823, 0.471],  # 32
+        [1.103, -0.362, 0.2767],  # 45
+        [3.755, -4.398, 1.975],  # 65
+        [4.762, -4.781, 2.092],  # 90
+        [7.171, -6.709, 2.904],  # 130
+    ]
+)
+ENERGY_AT_NODE: Array = ENERGY_POLYNOMIAL @ np.array([SUPPLY_V**2, SUPPLY_V, 1.0])
+
+#: Area of one design at each node relative to 130 nm: first row of the published 10 x 10 table
+#: (130, 90, ... 7 nm). The other rows are this row's ratios rounded to two digits, so one row is
+#: enough; it is refined with the 7 nm row where that has more digits. Stillmaker & Baas 2017.
+AREA_AT_NODE: Array = np.array([0.0092, 0.016, 0.027, 0.030, 0.033, 0.072, 0.16, 0.23, 0.44, 1.0])
+
+#: Fan-out-of-four delay per nm of node, s. Rule of thumb 0.36 (typical) to 0.5 (worst) ps per nm
+#: of channel length: R. Ho, K. Mai, M. Horowitz, "The future of wires", Proc. IEEE 89 (2001).
+#: Latency linear in the node is also what hwcomponents assumes. The 0.4 is an estimate.
+FO4_S_PER_NM = 0.4e-12
+
+
+def energy_level(node_nm: ArrayLike) -> Array:
+    """Switching energy of a fixed piece of logic at a node, arbitrary unit.
+
+    Linear between the published nodes, flat outside 7..130 nm.
+
+    Args:
+        node_nm: Technology node, nm.
+    """
+    return np.interp(node_nm, NODES_NM, ENERGY_AT_NODE)
+
+
+def energy_factor(to_nm: ArrayLike, from_nm: ArrayLike) -> Array:
+    """Factor that carries a logic energy from one node to another (also used for leakage)."""
+    return energy_level(to_nm) / energy_level(from_nm)
+
+
+_LOG_NODES = np.log(NODES_NM)
+_LOG_AREA = np.log(AREA_AT_NODE)
+
+
+def area_level(node_nm: ArrayLike) -> Array:
+    """Area of a fixed piece of logic at a node relative to 130 nm, log-log between nodes."""
+    return np.exp(np.interp(np.log(node_nm), _LOG_NODES, _LOG_AREA))
+
+
+def area_factor(to_nm: ArrayLike, from_nm: ArrayLike) -> Array:
+    """Factor that carries a logic area from one node to another."""
+    return area_level(to_nm) / area_level(from_nm)
+
+
+def fo4_s(node_nm: ArrayLike) -> Array:
+    """Delay of an inverter driving four of its like, s (estimate, linear in the node)."""
+    return FO4_S_PER_NM * np.asarray(node_nm, dtype=np.float64)
