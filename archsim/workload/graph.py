@@ -40,6 +40,7 @@ class Tensor:
         bits: Storage bits per element; may be fractional (4.0625 with group metadata).
         role: What the tensor is to the model.
         density: Fraction of non-zero elements, in (0, 1].
+        batch_axis: The axis whose extent is a multiple of the batch, None where there is none.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Tensor:
     bits: float = 32.0
     role: Role = "activation"
     density: float = 1.0
+    batch_axis: int | None = None
 
     def __post_init__(self) -> None:
         if any(extent < 1 for extent in self.shape):
@@ -57,6 +59,8 @@ class Tensor:
             raise InputError("density must lie in (0, 1]", field=self.name, found=self.density)
         if self.role not in ROLES:
             raise InputError("unknown tensor role", field=self.name, found=self.role)
+        if self.batch_axis is not None and not 0 <= self.batch_axis < len(self.shape):
+            raise InputError("no such batch axis", field=self.name, found=self.batch_axis)
 
     @property
     def elements(self) -> int:
@@ -171,6 +175,8 @@ class Workload:
         operations: Topologically ordered.
         source: Where it came from (file, model card, paper).
         licence: Licence of the source.
+        batch: The batch the extents are written for; None if the graph knows no batch and so
+            cannot be rescaled (see ``archsim.workload.batch.rebatch``).
     """
 
     name: str
@@ -178,8 +184,20 @@ class Workload:
     operations: tuple[Operation, ...]
     source: str = ""
     licence: str = ""
+    batch: int | None = None
 
     def __post_init__(self) -> None:
+        if self.batch is not None and self.batch < 1:
+            raise InputError("batch must be positive", source=self.name, found=self.batch)
+        for tensor in self.tensors.values():
+            axis = tensor.batch_axis
+            if axis is not None and (self.batch is None or tensor.shape[axis] % self.batch):
+                raise InputError(
+                    "the batch axis must be a multiple of the workload's batch",
+                    source=self.name,
+                    field=tensor.name,
+                    found=tensor.shape,
+                )
         produced: set[str] = set()
         names: set[str] = set()
         writers: dict[str, str] = {}
