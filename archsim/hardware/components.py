@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from archsim.hardware.scaling import Array, area_factor, energy_factor, fo4_s
+from archsim.hardware.scaling import Array, NodeLike, area_factor, energy_factor, fo4_s
 from archsim.hardware.sram import (
     REGFILE_LEAKAGE_W_PER_BIT,
     REGFILE_NODE_NM,
@@ -61,7 +61,7 @@ def _power_law(x: Array, x0: float, x1: float, y0: float, y1: float) -> Array:
     return y0 * (x / x0) ** (np.log(y1 / y0) / np.log(x1 / x0))
 
 
-def adder(bits: ArrayLike, node_nm: ArrayLike) -> dict[str, Array]:
+def adder(bits: ArrayLike, node_nm: NodeLike) -> dict[str, Array]:
     """Integer adder (Aladdin), linear in width."""
     share = np.asarray(bits, dtype=np.float64) / 32.0
     energy = energy_factor(node_nm, ALADDIN_NODE_NM)
@@ -72,7 +72,7 @@ def adder(bits: ArrayLike, node_nm: ArrayLike) -> dict[str, Array]:
     }
 
 
-def multiplier(bits_a: ArrayLike, bits_b: ArrayLike, node_nm: ArrayLike) -> dict[str, Array]:
+def multiplier(bits_a: ArrayLike, bits_b: ArrayLike, node_nm: NodeLike) -> dict[str, Array]:
     """Integer multiplier (Aladdin), linear in each operand's width."""
     share = np.asarray(bits_a, dtype=np.float64) * np.asarray(bits_b, dtype=np.float64) / 1024.0
     energy = energy_factor(node_nm, ALADDIN_NODE_NM)
@@ -83,7 +83,7 @@ def multiplier(bits_a: ArrayLike, bits_b: ArrayLike, node_nm: ArrayLike) -> dict
     }
 
 
-def comparator(bits: ArrayLike, node_nm: ArrayLike) -> dict[str, Array]:
+def comparator(bits: ArrayLike, node_nm: NodeLike) -> dict[str, Array]:
     """Integer comparator (Aladdin), linear in width."""
     share = np.asarray(bits, dtype=np.float64) / 32.0
     energy = energy_factor(node_nm, ALADDIN_NODE_NM)
@@ -94,7 +94,7 @@ def comparator(bits: ArrayLike, node_nm: ArrayLike) -> dict[str, Array]:
     }
 
 
-def counter(bits: ArrayLike, node_nm: ArrayLike) -> dict[str, Array]:
+def counter(bits: ArrayLike, node_nm: NodeLike) -> dict[str, Array]:
     """Counter, e.g. of an address generator (Aladdin), linear in width."""
     share = np.asarray(bits, dtype=np.float64) / 32.0
     energy = energy_factor(node_nm, ALADDIN_NODE_NM)
@@ -105,7 +105,7 @@ def counter(bits: ArrayLike, node_nm: ArrayLike) -> dict[str, Array]:
     }
 
 
-def _mac_delay_s(bits_a: Array, bits_b: Array, sum_bits: Array, node_nm: ArrayLike) -> Array:
+def _mac_delay_s(bits_a: Array, bits_b: Array, sum_bits: Array, node_nm: NodeLike) -> Array:
     """Slower stage of a two-stage MAC: carry-save tree or carry-lookahead adder, plus a register.
 
     3 FO4 a 3:2 level over log1.5(min operand width) levels, 2 FO4 a lookahead level, 3 FO4 of
@@ -118,7 +118,7 @@ def _mac_delay_s(bits_a: Array, bits_b: Array, sum_bits: Array, node_nm: ArrayLi
 
 
 def int_mac(
-    bits_a: ArrayLike, bits_b: ArrayLike, sum_bits: ArrayLike, node_nm: ArrayLike
+    bits_a: ArrayLike, bits_b: ArrayLike, sum_bits: ArrayLike, node_nm: NodeLike
 ) -> dict[str, Array]:
     """Integer MAC from Aladdin's multiplier and adder.
 
@@ -138,7 +138,7 @@ def int_mac(
 
 
 def int_mac_dense(
-    bits_a: ArrayLike, bits_b: ArrayLike, sum_bits: ArrayLike, node_nm: ArrayLike
+    bits_a: ArrayLike, bits_b: ArrayLike, sum_bits: ArrayLike, node_nm: NodeLike
 ) -> dict[str, Array]:
     """Integer MAC from Horowitz's 45 nm table: power law through its 8- and 32-bit points.
 
@@ -152,7 +152,7 @@ def int_mac_dense(
 
 
 def fp_mac(
-    mantissa_a: ArrayLike, mantissa_b: ArrayLike, mantissa_sum: ArrayLike, node_nm: ArrayLike
+    mantissa_a: ArrayLike, mantissa_b: ArrayLike, mantissa_sum: ArrayLike, node_nm: NodeLike
 ) -> dict[str, Array]:
     """Floating-point MAC: power laws in the significand width through Horowitz's FP16 and FP32.
 
@@ -179,7 +179,7 @@ def fp_mac(
     return _from_horowitz(energy, area, node_nm) | {"delay_s": delay}
 
 
-def _from_horowitz(energy_pj: Array, area_um2: Array, node_nm: ArrayLike) -> dict[str, Array]:
+def _from_horowitz(energy_pj: Array, area_um2: Array, node_nm: NodeLike) -> dict[str, Array]:
     energy = energy_factor(node_nm, HOROWITZ_NODE_NM)
     return {
         "energy_j": energy_pj * 1e-12 * energy,
@@ -189,7 +189,7 @@ def _from_horowitz(energy_pj: Array, area_um2: Array, node_nm: ArrayLike) -> dic
 
 
 def vector_lane(
-    bits: ArrayLike, registers: ArrayLike, node_nm: ArrayLike, floating: bool
+    bits: ArrayLike, registers: ArrayLike, node_nm: NodeLike, floating: bool
 ) -> dict[str, Array]:
     """One lane of a vector engine: a MAC-capable unit and a small register file.
 
@@ -229,7 +229,7 @@ HOP_ACCESSES: Array = np.array([0.0, 1.0, 4.0])
 HOP_FLIP_FLOPS: Array = np.array([0.5, 1.0, 20.0])
 
 
-def hop_energy_j_per_bit(kind: ArrayLike, pitch_mm: ArrayLike, node_nm: ArrayLike) -> Array:
+def hop_energy_j_per_bit(kind: ArrayLike, pitch_mm: ArrayLike, node_nm: NodeLike) -> Array:
     """Energy for one bit to cross one child pitch.
 
     Args:
@@ -241,12 +241,12 @@ def hop_energy_j_per_bit(kind: ArrayLike, pitch_mm: ArrayLike, node_nm: ArrayLik
     return wire + HOP_ACCESSES[kind] * register_energy_j(1.0, node_nm)
 
 
-def hop_area_mm2(kind: ArrayLike, bits: ArrayLike, node_nm: ArrayLike) -> Array:
+def hop_area_mm2(kind: ArrayLike, bits: ArrayLike, node_nm: NodeLike) -> Array:
     """Network area at one child, mm2, for ``bits`` carried side by side."""
     return HOP_FLIP_FLOPS[kind] * register_area_mm2(bits, node_nm)
 
 
-def hop_leakage_w(kind: ArrayLike, bits: ArrayLike, node_nm: ArrayLike) -> Array:
+def hop_leakage_w(kind: ArrayLike, bits: ArrayLike, node_nm: NodeLike) -> Array:
     """Leakage of the network at one child, W."""
     flip_flops = HOP_FLIP_FLOPS[kind] * np.asarray(bits, dtype=np.float64)
     return REGFILE_LEAKAGE_W_PER_BIT * flip_flops * energy_factor(node_nm, REGFILE_NODE_NM)

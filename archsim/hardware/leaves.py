@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import types
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal, Union, get_args, get_origin
@@ -45,15 +46,11 @@ class Leaf:
 
 
 @lru_cache(maxsize=256)
-def _listed(model: BaseModel) -> tuple[Leaf, ...]:
+def list_leaves(model: BaseModel) -> Mapping[str, Leaf]:
+    """All leaves of a frozen model by dotted path, in declaration order (read-only)."""
     found: list[Leaf] = []
     _walk(model, "", found)
-    return tuple(found)
-
-
-def list_leaves(model: BaseModel) -> dict[str, Leaf]:
-    """All leaves of a frozen model by dotted path, in declaration order."""
-    return {leaf.path: leaf for leaf in _listed(model)}
+    return types.MappingProxyType({leaf.path: leaf for leaf in found})
 
 
 def _walk(model: BaseModel, prefix: str, found: list[Leaf]) -> None:

@@ -24,6 +24,7 @@ from archsim.hardware.machine import (
     VectorEngine,
     unknown_path,
 )
+from archsim.hardware.scaling import Process
 from archsim.hardware.table import EngineTable, Floats
 from archsim.hardware.tiers import memory_table
 
@@ -40,6 +41,7 @@ class _Values:
         self.problems: dict[str, NDArray[np.bool_]] = {}
         self.designs = 1
         self._arrays: dict[str, NDArray[Any]] = {}
+        self._process: Process | None = None
         for path, given in overrides.items():
             leaf = self.leaves.get(path)
             if leaf is None:
@@ -101,6 +103,13 @@ class _Values:
             self._arrays[path] = array
         return array
 
+    @property
+    def node(self) -> Process:
+        """The technology nodes."""
+        if self._process is None:
+            self._process = Process(self("technology_nm"))
+        return self._process
+
     def or_else(self, path: str, default: ArrayLike) -> Floats:
         """The value at a path, or a default where it is absent."""
         given = self(path)
@@ -125,14 +134,14 @@ def _codes(leaf: Leaf, values: NDArray[Any]) -> NDArray[np.int64]:
     codes = np.full(len(values), -1, dtype=np.int64)
     for code, choice in enumerate(leaf.choices):
         codes[values == choice] = code
-    if (codes < 0).any():
-        raise InputError(
-            "no such choice",
-            field=leaf.path,
-            found=values[int(np.argmin(codes))],
-            expected=f"one of {', '.join(leaf.choices)}",
-        )
-    return codes
+        if (codes >= 0).all():
+            return codes
+    raise InputError(
+        "no such choice",
+        field=leaf.path,
+        found=str(values[int(np.argmin(codes))]),
+        expected=f"one of {', '.join(leaf.choices)}",
+    )
 
 
 def _by_code(
@@ -257,15 +266,16 @@ def _slot(
     width, banks = values(path + "width_bits"), values(path + "banks")
     words = {role: bits[role] for role in slot.keeps}
     values.flag(f"{slot.name} is narrower than a word it keeps", width < _largest(words))
-    row = width * banks
+    row, double = width * banks, values(path + "double_buffered")
+    usable = capacity * (1.0 - 0.5 * double)
+    values.flag(f"{slot.name} cannot hold one word", usable < _largest(words))
     values.flag(f"{slot.name} is smaller than one access of all its banks", capacity < row)
-    node = values("technology_nm")
+    node = values.node
     array = _by_code(
         values(path + "component"), lambda code: _STORAGES[code](capacity, width, banks, node)
     )
-    double = values(path + "double_buffered")
     return {
-        "capacity_bits": capacity * (1.0 - 0.5 * double),
+        "capacity_bits": usable,
         "block_bits": width,
         "read_energy_j": values.or_else(path + "read_energy_j", array["read_energy_j"]),
         "write_energy_j": values.or_else(path + "write_energy_j", array["write_energy_j"]),
@@ -288,7 +298,7 @@ def _largest(words: Mapping[str, Floats]) -> Floats:
 
 
 def _mac(values: _Values, engine: str, bits: dict[str, Floats]) -> dict[str, Floats]:
-    path, node = f"engines.{engine}.mac.", values("technology_nm")
+    path, node = f"engines.{engine}.mac.", values.node
     a, b, total = bits["input"], bits["weight"], bits["accumulator"]
 
     def unit(code: int) -> dict[str, Floats]:
@@ -328,7 +338,7 @@ def _network(
         slot["instances"] = instances
         instances = instances * slot["fanout"]
     mac["instances"] = instances
-    node = values("technology_nm")
+    node = values.node
     carried = bits["input"] + bits["weight"] + bits["accumulator"]
     subtree = mac["area_mm2"]
     for definition, slot in zip(reversed(engine.slots), reversed(slots[1:]), strict=True):
@@ -346,7 +356,7 @@ def _network(
 
 
 def _vector(values: _Values, name: str, bits: dict[str, Floats]) -> dict[str, Floats]:
-    path, node = f"engines.{name}.", values("technology_nm")
+    path, node = f"engines.{name}.", values.node
     lanes, registers = values(path + "lanes"), values(path + "registers")
     lane = _by_code(
         values(path + "component"),

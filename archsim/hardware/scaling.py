@@ -11,6 +11,8 @@ All functions take and return NumPy arrays (or scalars) and broadcast.
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -52,36 +54,62 @@ AREA_AT_NODE: Array = np.array([0.0092, 0.016, 0.027, 0.030, 0.033, 0.072, 0.16,
 FO4_S_PER_NM = 0.4e-12
 
 
-def energy_level(node_nm: ArrayLike) -> Array:
-    """Switching energy of a fixed piece of logic at a node, arbitrary unit.
-
-    Linear between the published nodes, flat outside 7..130 nm.
-
-    Args:
-        node_nm: Technology node, nm.
-    """
-    return np.interp(node_nm, NODES_NM, ENERGY_AT_NODE)
-
-
-def energy_factor(to_nm: ArrayLike, from_nm: ArrayLike) -> Array:
-    """Factor that carries a logic energy from one node to another (also used for leakage)."""
-    return energy_level(to_nm) / energy_level(from_nm)
-
-
 _LOG_NODES = np.log(NODES_NM)
 _LOG_AREA = np.log(AREA_AT_NODE)
 
 
-def area_level(node_nm: ArrayLike) -> Array:
-    """Area of a fixed piece of logic at a node relative to 130 nm, log-log between nodes."""
-    return np.exp(np.interp(np.log(node_nm), _LOG_NODES, _LOG_AREA))
+class Process:
+    """Nodes of many designs, with the scaling levels of each looked up once.
+
+    Every component function takes node sizes in nm or a ``Process``; passing the same ``Process``
+    to many of them saves the repeated interpolation.
+
+    Args:
+        node_nm: Technology nodes, nm.
+    """
+
+    def __init__(self, node_nm: ArrayLike) -> None:
+        self.nm: Array = np.asarray(node_nm, dtype=np.float64)
+
+    @cached_property
+    def energy(self) -> Array:
+        """Switching energy of a fixed piece of logic, arbitrary unit (linear between nodes)."""
+        return np.interp(self.nm, NODES_NM, ENERGY_AT_NODE)
+
+    @cached_property
+    def area(self) -> Array:
+        """Area of a fixed piece of logic relative to 130 nm (log-log between nodes)."""
+        return np.exp(np.interp(np.log(self.nm), _LOG_NODES, _LOG_AREA))
 
 
-def area_factor(to_nm: ArrayLike, from_nm: ArrayLike) -> Array:
-    """Factor that carries a logic area from one node to another."""
-    return area_level(to_nm) / area_level(from_nm)
+NodeLike = ArrayLike | Process
+_KNOWN: dict[float, Process] = {}
 
 
-def fo4_s(node_nm: ArrayLike) -> Array:
+def process(node_nm: NodeLike) -> Process:
+    """The ``Process`` of some nodes (itself, if it is one)."""
+    if isinstance(node_nm, Process):
+        return node_nm
+    if isinstance(node_nm, float):
+        return (
+            _KNOWN.setdefault(node_nm, Process(node_nm)) if len(_KNOWN) < 64 else Process(node_nm)
+        )
+    return Process(node_nm)
+
+
+def energy_factor(to_nm: NodeLike, from_nm: NodeLike) -> Array:
+    """Factor that carries a logic energy from one node to another (also used for leakage).
+
+    Flat outside 7..130 nm.
+    """
+    return process(to_nm).energy / process(from_nm).energy
+
+
+def area_factor(to_nm: NodeLike, from_nm: NodeLike) -> Array:
+    """Factor that carries a logic area from one node to another; flat outside 7..130 nm."""
+    return process(to_nm).area / process(from_nm).area
+
+
+def fo4_s(node_nm: NodeLike) -> Array:
     """Delay of an inverter driving four of its like, s (estimate, linear in the node)."""
-    return FO4_S_PER_NM * np.asarray(node_nm, dtype=np.float64)
+    return FO4_S_PER_NM * process(node_nm).nm

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from archsim.hardware.scaling import Array, area_factor, energy_factor, fo4_s
+from archsim.hardware.scaling import Array, NodeLike, area_factor, energy_factor, fo4_s, process
 
 # --------------------------------------------------------------------------------------- SRAM
 # CACTI 7, one bank, one read-write port, 64 bits an access (project notes, run through
@@ -64,10 +64,10 @@ WIRE_NODES_NM: Array = np.array([10.0, 40.0])
 WIRE_J_PER_BIT_MM: Array = np.array([200e-12 / 2560, 310e-12 / 2560])
 
 
-def wire_energy_j_per_bit_mm(node_nm: ArrayLike) -> Array:
+def wire_energy_j_per_bit_mm(node_nm: NodeLike) -> Array:
     """Energy of moving one bit over 1 mm of on-chip wire (power law through two points)."""
     slope = np.log(WIRE_J_PER_BIT_MM[1] / WIRE_J_PER_BIT_MM[0]) / np.log(4.0)
-    return WIRE_J_PER_BIT_MM[1] * (np.asarray(node_nm, dtype=np.float64) / 40.0) ** slope
+    return WIRE_J_PER_BIT_MM[1] * (process(node_nm).nm / 40.0) ** slope
 
 
 def _log_interp(log_x: Array, log_points: Array, log_values: Array) -> Array:
@@ -104,10 +104,10 @@ _AREA = [
 
 
 def _across_nodes(
-    log_kb: Array, node_nm: ArrayLike, tables: list[tuple[Array, Array]], exponent: float
+    log_kb: Array, node_nm: NodeLike, tables: list[tuple[Array, Array]], exponent: float
 ) -> Array:
     """Value at a size and node: log-log between the two CACTI nodes, a power law outside."""
-    log_node = np.log(np.asarray(node_nm, dtype=np.float64))
+    log_node = np.log(process(node_nm).nm)
     low = _log_interp(log_kb, *tables[0])
     high = _log_interp(log_kb, *tables[1])
     inside = np.clip(log_node, _LOG_NODES[0], _LOG_NODES[1])
@@ -115,15 +115,15 @@ def _across_nodes(
     return np.exp(low + (high - low) * share + exponent * (log_node - inside))
 
 
-def _below_22nm(node_nm: ArrayLike, exponent: float) -> tuple[Array, Array]:
+def _below_22nm(node_nm: NodeLike, exponent: float) -> tuple[Array, Array]:
     """Node clipped at CACTI's 22 nm, and the factor for what lies below (hwcomponents-cacti)."""
-    node = np.asarray(node_nm, dtype=np.float64)
+    node = process(node_nm).nm
     clipped = np.maximum(node, CACTI_MIN_NODE_NM)
     return clipped, (node / clipped) ** exponent
 
 
 def sram(
-    capacity_bits: ArrayLike, width_bits: ArrayLike, banks: ArrayLike, node_nm: ArrayLike
+    capacity_bits: ArrayLike, width_bits: ArrayLike, banks: ArrayLike, node_nm: NodeLike
 ) -> dict[str, Array]:
     """An SRAM of ``banks`` separate macros.
 
@@ -188,7 +188,7 @@ _REGFILE_LOG = [
 
 
 def regfile(
-    capacity_bits: ArrayLike, width_bits: ArrayLike, banks: ArrayLike, node_nm: ArrayLike
+    capacity_bits: ArrayLike, width_bits: ArrayLike, banks: ArrayLike, node_nm: NodeLike
 ) -> dict[str, Array]:
     """A flip-flop register file: every read passes a multiplexer as deep as the file.
 
@@ -214,18 +214,18 @@ def regfile(
     }
 
 
-def register_area_mm2(bits: ArrayLike, node_nm: ArrayLike) -> Array:
+def register_area_mm2(bits: ArrayLike, node_nm: NodeLike) -> Array:
     """Area of flip-flops, mm2 (Aladdin, 40 nm, scaled as logic)."""
     return REGISTER_UM2_PER_BIT * 1e-6 * np.asarray(bits) * area_factor(node_nm, REGISTER_NODE_NM)
 
 
-def register_energy_j(bits: ArrayLike, node_nm: ArrayLike) -> Array:
+def register_energy_j(bits: ArrayLike, node_nm: NodeLike) -> Array:
     """Energy of reading or writing flip-flops once, J (Aladdin, 40 nm, scaled as logic)."""
     return REGISTER_PJ_PER_BIT * 1e-12 * np.asarray(bits) * energy_factor(node_nm, REGISTER_NODE_NM)
 
 
 def register(
-    capacity_bits: ArrayLike, width_bits: ArrayLike, banks: ArrayLike, node_nm: ArrayLike
+    capacity_bits: ArrayLike, width_bits: ArrayLike, banks: ArrayLike, node_nm: NodeLike
 ) -> dict[str, Array]:
     """Plain pipeline registers, directly wired (no addressing): Aladdin's flip-flop.
 
