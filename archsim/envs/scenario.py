@@ -1,0 +1,351 @@
+"""A scenario file: workloads, machine, what may change, what is wanted, and how to search."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import ConfigDict, Field, field_validator, model_validator
+
+from archsim.envs.objective import Objective
+from archsim.errors import InputError
+from archsim.inputs import Strict, load_yaml, validate
+from archsim.space import DesignSpace, Parameter
+
+#: Shipped scenarios (the top-level folder, or the link to it inside an installed package).
+SCENARIOS = Path(__file__).resolve().parent.parent / "scenarios"
+#: Metrics of every accelerator cost model; with several workloads also ``METRIC.WORKLOAD``.
+METRICS: tuple[str, ...] = (
+    "latency_s",
+    "energy_j",
+    "area_mm2",
+    "power_w",
+    "edp_js",
+    "utilization",
+    "throughput_per_s",
+)
+#: Values of one parameter that are tried on the machine at load; of more, this many evenly spread.
+CHECKED_VALUES = 256
+Number = int | float
+_NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,79}$"
+
+
+class WorkloadSpec(Strict):
+    """One network of a scenario."""
+
+    name: str = Field(min_length=1, description="shipped name, or file relative to the scenario")
+    weight: float = Field(1.0, gt=0, le=1e9, description="inferences of it in the mix")
+    batch: int | None = Field(None, ge=1, le=2**20, description="batch size; default the file's")
+
+
+class RangeSpec(Strict):
+    """A range of numbers: ``step`` for integers, ``points`` for a quantised real range."""
+
+    low: Number
+    high: Number
+    step: int | None = Field(None, ge=1)
+    points: int | None = Field(None, ge=2)
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> RangeSpec:
+        if (self.step is None) == (self.points is None):
+            raise ValueError("a range needs either step (integers) or points (real numbers)")
+        if self.step is not None and not (isinstance(self.low, int) and isinstance(self.high, int)):
+            raise ValueError("a range with a step needs integer low and high")
+        return self
+
+
+class ParameterSpec(Strict):
+    """One parameter: where it sits in the machine and what it may be."""
+
+    name: str
+    path: str | tuple[str, ...] = Field(min_length=1, description="dotted machine path(s)")
+    values: tuple[bool | int | float | str, ...] | None = Field(None, min_length=1)
+    range: RangeSpec | None = None
+    scale: Number = Field(1, gt=0, description="machine value = value x scale")
+    role: Literal[
+        "compute", "memory", "interconnect", "mapping", "controller", "technology", "parallelism"
+    ]
+    ordered: bool | None = None
+    log: bool = False
+
+    @model_validator(mode="after")
+    def _one_source(self) -> ParameterSpec:
+        if (self.values is None) == (self.range is None):
+            raise ValueError("a parameter needs either values or range")
+        return self
+
+    def build(self) -> Parameter:
+        """The parameter of the design space.
+
+        Raises:
+            InputError: Its values do not make a parameter.
+        """
+        fields: dict[str, Any] = {
+            "path": self.path,
+            "role": self.role,
+            "ordered": self.ordered,
+            "scale": self.scale,
+        }
+        if self.values is not None:
+            return Parameter(self.name, self.values, log=self.log, **fields)
+        bounds = self.range
+        assert bounds is not None  # the validator saw to it
+        if bounds.step is not None:
+            low, high = int(bounds.low), int(bounds.high)
+            return Parameter.integer(self.name, low, high, bounds.step, log=self.log, **fields)
+        return Parameter.continuous(
+            self.name, bounds.low, bounds.high, bounds.points or 2, log=self.log, **fields
+        )
+
+
+class ScalarSpec(Strict):
+    """How the minimised metrics make one number, see :class:`archsim.envs.objective.Objective`."""
+
+    kind: Literal["log_product", "weighted", "single"] = "log_product"
+    metric: str | None = None
+    weights: dict[str, float] = Field(default_factory=dict)
+    references: dict[str, float] = Field(
+        default_factory=dict, description="default: the scenario's machine as shipped"
+    )
+
+
+class ObjectiveSpec(Strict):
+    """What is wanted."""
+
+    minimize: tuple[str, ...] = Field(min_length=1, max_length=8)
+    limits: dict[str, float] = Field(default_factory=dict)
+    scalar: ScalarSpec = Field(default_factory=ScalarSpec)
+
+    def build(self) -> Objective:
+        """The objective.
+
+        Raises:
+            InputError: Its fields contradict each other.
+        """
+        scalar = self.scalar
+        return Objective(
+            self.minimize,
+            self.limits,
+            scalar.kind,
+            scalar.metric,
+            scalar.weights,
+            scalar.references,
+        )
+
+
+class FidelitySpec(Strict):
+    """How closely a design is looked at; handed to the cost model."""
+
+    effort: str = Field("fast", min_length=1, max_length=40)
+    objective: str = Field("edp", min_length=1, max_length=40, description="what mappings minimise")
+
+
+class AgentSpec(Strict):
+    """A searcher and its options."""
+
+    name: str = Field(min_length=1, description="shipped agent, or path/to/file.py:Class")
+    options: dict[str, Any] = Field(default_factory=dict)
+
+
+class FillSpec(AgentSpec):
+    """A batch searcher that goes on to fill the front after the comparison."""
+
+    evaluations: int = Field(ge=1, le=10**9)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _agent_is_name(cls, data: Any) -> Any:
+        if isinstance(data, Mapping) and "agent" in data and "name" not in data:
+            return {("name" if key == "agent" else key): value for key, value in data.items()}
+        return data
+
+
+class RunSettings(Strict):
+    """How ``archsim run`` searches; the command line overrides each."""
+
+    agents: tuple[AgentSpec, ...] = Field((AgentSpec(name="random"),), min_length=1)
+    seeds: int = Field(1, ge=1, le=10_000, description="runs of every agent, seeds 0, 1, ...")
+    budget: int = Field(100, ge=1, le=10**9, description="evaluations of every run")
+    workers: int = Field(1, ge=1, le=4096, description="processes")
+    fill: FillSpec | None = None
+
+    @field_validator("agents", mode="before")
+    @classmethod
+    def _names_are_agents(cls, value: Any) -> Any:
+        return _named(value)
+
+
+def _named(value: Any) -> Any:
+    """A list in which a bare string stands for ``{name: string}``."""
+    if isinstance(value, (list, tuple)):
+        return [{"name": item} if isinstance(item, str) else item for item in value]
+    return value
+
+
+class Scenario(Strict):
+    """An exploration: one YAML file, see ``scenarios/`` for complete ones.
+
+    Load with :func:`load_scenario`, which also checks it against its machine.
+    """
+
+    model_config = ConfigDict(ignored_types=(cached_property,))
+
+    name: str = Field(pattern=_NAME)
+    title: str = Field("", max_length=200)
+    description: str = Field("", max_length=4000)
+    workloads: tuple[WorkloadSpec, ...] = Field(min_length=1, max_length=64)
+    machine: str = Field(min_length=1, description="shipped name, or file relative to the scenario")
+    fidelity: FidelitySpec = Field(default_factory=FidelitySpec)
+    parameters: tuple[ParameterSpec, ...] = Field(min_length=1, max_length=256)
+    constraints: tuple[str, ...] = Field((), max_length=256)
+    objective: ObjectiveSpec
+    run: RunSettings = Field(default_factory=RunSettings)
+
+    @field_validator("workloads", mode="before")
+    @classmethod
+    def _names_are_workloads(cls, value: Any) -> Any:
+        return _named(value)
+
+    def build_space(self) -> DesignSpace:
+        """The design space.
+
+        Raises:
+            InputError: A parameter or constraint is wrong, or nothing is legal.
+        """
+        parameters = []
+        taken: dict[str, str] = {}
+        for spec in self.parameters:
+            with error_context(field=f"parameters.{spec.name}"):
+                parameters.append(spec.build())
+                for path in parameters[-1].paths:
+                    if path in taken:
+                        raise InputError(f"{taken[path]!r} already sets this path", found=path)
+                    taken[path] = spec.name
+        return DesignSpace(parameters, self.constraints)
+
+    def metric_names(self) -> tuple[str, ...]:
+        """Metrics its cost model may give; :class:`archsim.envs.problem.Problem` knows for sure."""
+        if len(self.workloads) == 1:
+            return METRICS
+        each = (f"{m}.{_stem(w.name)}" for w in self.workloads for m in METRICS)
+        return (*METRICS, *each)
+
+
+def _stem(name: str) -> str:
+    return Path(name).stem if _is_file(name) else name
+
+
+def _is_file(name: str) -> bool:
+    return "/" in name or "\\" in name or name.endswith((".yaml", ".yml", ".onnx"))
+
+
+@contextmanager
+def error_context(source: object = None, field: str | None = None) -> Iterator[None]:
+    """Say in which file and field an :class:`InputError` raised inside arose."""
+    try:
+        yield
+    except InputError as error:
+        inner = error.field
+        if field and inner and not inner.startswith(field):
+            last = field.rsplit(".", 1)[-1]
+            inner = field if inner in ("name", last) else f"{field} ({inner})"
+        message = error.message
+        if source is not None and error.source not in (None, str(source)):
+            message = f"{message} [{error.source}]"
+        raise InputError(
+            message,
+            source=error.source if source is None else source,
+            field=inner or field,
+            found=error.found,
+            expected=error.expected,
+        ) from None
+
+
+def available_scenarios() -> tuple[str, ...]:
+    """Names of the shipped scenarios."""
+    return tuple(sorted(path.stem for path in SCENARIOS.glob("*.yaml")))
+
+
+def load_scenario(source: str | Path | Mapping[str, Any] | Scenario) -> Scenario:
+    """Read and check a scenario.
+
+    Args:
+        source: Name of a shipped scenario, path of a YAML file, plain data, or a scenario.
+
+    Returns:
+        The scenario, its relative file names resolved, every parameter path and value tried on the
+        machine (of more than :data:`CHECKED_VALUES` values that many, both ends included).
+
+    Raises:
+        InputError: Names file, field, what was found and what was expected.
+    """
+    where: object
+    if isinstance(source, Scenario):
+        scenario, where, folder = source, source.name, None
+    elif isinstance(source, Mapping):
+        scenario, where, folder = validate(dict(source), Scenario, "<scenario>"), "<scenario>", None
+    else:
+        path = _find(source)
+        scenario, where, folder = load_yaml(path, Scenario), path, path.parent
+    with error_context(source=where):
+        if folder is not None:
+            scenario = _resolve_files(scenario, folder)
+        check_scenario(scenario)
+    return scenario
+
+
+def _find(source: str | Path) -> Path:
+    if isinstance(source, str) and not _is_file(source):
+        path = SCENARIOS / f"{source}.yaml"
+        if not path.is_file() and not Path(source).is_file():
+            import difflib
+
+            known = available_scenarios()
+            near = difflib.get_close_matches(source, known, n=3) or known
+            raise InputError(
+                "no such scenario", found=source, expected=f"a path, or one of {', '.join(near)}"
+            )
+        return path if path.is_file() else Path(source)
+    return Path(source)
+
+
+def _resolve_files(scenario: Scenario, folder: Path) -> Scenario:
+    def resolved(name: str) -> str:
+        inside = folder / name
+        return str(inside.resolve()) if _is_file(name) and inside.is_file() else name
+
+    workloads = tuple(
+        spec.model_copy(update={"name": resolved(spec.name)}) for spec in scenario.workloads
+    )
+    return scenario.model_copy(
+        update={"workloads": workloads, "machine": resolved(scenario.machine)}
+    )
+
+
+def check_scenario(scenario: Scenario) -> None:
+    """Check everything that can be checked without evaluating a design.
+
+    Raises:
+        InputError: The first thing wrong.
+    """
+    from archsim.hardware import load_machine
+
+    with error_context(field="objective"):
+        scenario.objective.build().check_metrics(scenario.metric_names())
+    names = [_stem(spec.name) for spec in scenario.workloads]
+    if len(set(names)) != len(names):
+        raise InputError("workload named twice", field="workloads", found=names)
+    space = scenario.build_space()
+    with error_context(field="machine"):
+        machine = load_machine(scenario.machine)
+    for parameter in space.parameters:
+        count = parameter.cardinality
+        tried = min(count, CHECKED_VALUES)
+        with error_context(field=f"parameters.{parameter.name}"):
+            for at in range(tried):
+                value = parameter.machine_value(at * (count - 1) // max(tried - 1, 1))
+                machine.with_values(dict.fromkeys(parameter.paths, value))
