@@ -2,7 +2,7 @@
 
 A tensor that grows with the batch says along which axis (``Tensor.batch_axis``). Everything else
 follows: an operation that reads or writes such a tensor does ``new / old`` times the work; its
-einsum grows along ``N`` (or ``G``, where independent products hold the batch and there is no ``N``).
+einsum grows along ``N``, or along ``G`` where independent products hold the batch.
 """
 
 from __future__ import annotations

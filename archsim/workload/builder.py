@@ -17,7 +17,13 @@ from archsim.workload.graph import (
     conv2d_einsum,
     matmul_einsum,
 )
-from archsim.workload.operators import VECTOR_KINDS, broadcast, is_fusable, vector_ops
+from archsim.workload.operators import (
+    COMMUTATIVE,
+    VECTOR_KINDS,
+    broadcast,
+    is_fusable,
+    vector_ops,
+)
 
 #: Largest extent, rank and count of operations an import accepts: beyond them a file is broken.
 MAX_EXTENT, MAX_RANK, MAX_OPERATIONS = 1 << 48, 16, 200_000
@@ -41,6 +47,7 @@ class Builder:
         self.tensors: dict[str, Tensor] = {}
         self.operations: list[Operation] = []
         self._names: set[str] = set()
+        self._made: dict[str, int] = {}
 
     # ------------------------------------------------------------------------------- tensors
     def tensor(
@@ -74,6 +81,7 @@ class Builder:
             count += 1
             name = f"{operation.name}_{count}"
         self._names.add(name)
+        self._made.update(dict.fromkeys(operation.outputs, len(self.operations)))
         self.operations.append(replace(operation, name=name))
 
     # ---------------------------------------------------------------------------- operations
@@ -85,9 +93,19 @@ class Builder:
         outputs: Sequence[str],
         window: int | None = None,
     ) -> None:
-        """Append a vector operation, data movement or view costed by its kind."""
-        shapes = [self.shape(tensor) for tensor in inputs]
+        """Append a vector operation, data movement or view costed by its kind.
+
+        Operands that may change places are put with the full-shaped one made last in front, as it
+        is the one at whose making the operation can be applied.
+        """
         target = self.shape(outputs[0])
+        if kind in COMMUTATIVE and len(inputs) > 1:
+            inputs = sorted(
+                inputs,
+                key=lambda t: self._made.get(t, -1) if self.shape(t) == target else -2,
+                reverse=True,
+            )
+        shapes = [self.shape(tensor) for tensor in inputs]
         self.add(
             Operation(
                 name,

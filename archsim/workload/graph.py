@@ -335,7 +335,7 @@ def matmul_einsum(
     batch: int = 1,
     shared_weight: bool = True,
 ) -> Einsum:
-    """Loop nest of ``output[b, rows, columns] += data[b, rows, inner] * weight[(b,) inner, columns]``.
+    """Loop nest of ``out[b, rows, columns] += data[b, rows, inner] * weight[(b,) inner, columns]``.
 
     Rows are dimension ``P``, columns ``M``, the reduction ``C``. A batch that shares one weight
     matrix is ``N``; independent products (attention heads) are ``G``.

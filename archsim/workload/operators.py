@@ -45,6 +45,9 @@ def _each(operations: int, *names: str) -> dict[str, VectorCost]:
 _MOVE = VectorCost()
 _VIEW = VectorCost(view=True)
 
+#: Kinds whose operands may change places.
+COMMUTATIVE = frozenset({"add", "mul", "min", "max", "mean", "and", "or", "xor"})
+
 #: Cost by kind. The comment of a line spells the operations that are counted.
 VECTOR_KINDS: dict[str, VectorCost] = {
     # --- one elementary operation an element
@@ -65,8 +68,7 @@ VECTOR_KINDS: dict[str, VectorCost] = {
     **_each(6, "rotary_embedding"),  # two multiplies and an add for each of two halves, by pair
     # --- several operands
     **dict.fromkeys(
-        ("add", "sub", "mul", "div", "pow", "mod", "min", "max", "and", "or", "xor", "compare")
-        + ("bias_add", "bit_shift", "atan2"),
+        "add sub mul div pow mod min max and or xor compare bias_add bit_shift atan2".split(),
         VectorCost(per_operand=1, fusable=True),
     ),
     "mean": VectorCost(per_output=1, per_operand=1, fusable=True),  # adds and one divide
@@ -90,7 +92,8 @@ VECTOR_KINDS: dict[str, VectorCost] = {
         ("reduce_sum", "reduce_max", "reduce_min", "reduce_prod", "reduce_l1", "reduce_any"),
         VectorCost(per_input=1),
     ),
-    "reduce_mean": VectorCost(per_input=1, per_output=1),
+    **dict.fromkeys(("reduce_mean", "global_avg_pool"), VectorCost(per_input=1, per_output=1)),
+    "global_max_pool": VectorCost(per_input=1),
     "reduce_var": VectorCost(per_input=4, per_output=1),  # sum, subtract, square, accumulate
     "reduce_l2": VectorCost(per_input=2, per_output=1),  # square, accumulate; sqrt
     "reduce_sum_square": VectorCost(per_input=2),
@@ -106,9 +109,8 @@ VECTOR_KINDS: dict[str, VectorCost] = {
     "resize_cubic": VectorCost(per_window=2),
     # --- data movement
     **dict.fromkeys(
-        ("concat", "split", "slice", "pad", "transpose", "gather", "scatter", "expand", "tile")
-        + ("depth_to_space", "space_to_depth", "roll", "flip", "one_hot", "fill", "trilu", "unfold")
-        + ("copy", "reverse_sequence", "eye_like", "compress"),
+        "concat split slice pad transpose gather scatter expand tile depth_to_space "
+        "space_to_depth roll flip one_hot fill trilu unfold copy reverse_sequence eye_like".split(),
         _MOVE,
     ),
     # --- views

@@ -212,6 +212,6 @@ class Document(Strict):
     licence: Annotated[str, Field(strict=True, max_length=10_000)] = ""
     bits: Bits = 32.0
     batch: Annotated[StrictInt, Field(ge=1, le=1 << 20)] | None = None
-    tensors: dict[Name, TensorLine] = {}
+    tensors: dict[Name, TensorLine] = Field(default_factory=dict)
     operations: Annotated[list[Line], Field(max_length=MAX_OPERATIONS)]
-    outputs: list[Name] = []
+    outputs: list[Name] = Field(default_factory=list)
