@@ -3,19 +3,25 @@
 A *nest* is a list of slots, outer to inner. A storage slot holds temporal loops and (for the
 tensors kept there) a tile; a fanout slot holds spatial loops. Slot 0 is the memory tier, and the
 multiply-accumulate units lie inside the last slot. Every function below works on one mapping; the
-batch entry points are plain loops over rows. The undecorated functions (``.py_func``) run too.
+batch entry point is a plain parallel loop over rows. The undecorated functions (``.py_func``) run
+too.
 
 Counting rules (the policy the oracle in ``oracle.py`` walks word by word):
 
 * A tile changes only when a relevant temporal loop outside its storage advances; loops inside the
-  innermost such loop leave it stationary.
-* When that innermost moving loop slides a window, only the words new to the window are fetched;
-  a step of any other loop fetches the tile whole.
-* Instances of a fanout that need the same words at the same step share one read of the parent
+  innermost such loop (the *moving* loop) leave it stationary.
+* When the moving loop slides a window, only the words new to the window are fetched; a step of any
+  loop outside it fetches the tile whole.
+* Branches of a fanout that need the same words at the same step share one read of the parent
   (multicast); partial sums of one output word are added on the way up (spatial reduction).
 * Multiply-accumulate units latch nothing.
 * Partial sums: the first touch of an output word by a storage needs no read.
 * Residual tiles (factors whose product exceeds the extent) are counted at their true size.
+
+Residuals cost nothing extra: with ``visits[s, d] = ceil(extent / tile)`` the *effective* bound of
+a loop is the ratio of the visits inside and outside it, and products of effective bounds telescope
+to exact counts. Only a dimension that is both spatial and residual needs the slower
+:func:`chain_visits`.
 """
 
 from __future__ import annotations
@@ -32,9 +38,12 @@ SLOT_COLUMNS = 13
 # Columns of the per-engine scalars.
 MAC_J, MAC_LEAK_W, MAC_CYCLES, CLOCK_HZ, FINAL_BITS, MAC_COUNT = range(6)
 ENGINE_COLUMNS = 6
-# Columns of a problem's rank table: dimension, coefficient, second dimension (-1: none), second.
-RANK_D0, RANK_C0, RANK_D1, RANK_C1 = range(4)
-MAX_RANKS = 6
+# A problem is one row of floats and one of integers. Floats: D extents, then from column D on the
+# sizes and coefficients below; integers: relevance masks and the sliding ranks of the data operand.
+MACS, SIZE, COEFFICIENT = 0, 1, 4  # offsets after the extents
+MASK, SLIDES, SLIDE_DIM = 0, 3, 4
+MAX_SLIDES = 3
+PROBLEM_FLOATS, PROBLEM_INTS = COEFFICIENT + 2 * MAX_SLIDES, SLIDE_DIM + 2 * MAX_SLIDES
 # What a storage sees of one tensor.
 READS, FILLS, UPDATES = range(3)
 # Results of one row.
@@ -42,49 +51,51 @@ CYCLES, ENERGY_J, COMPUTE_CYCLES, BOUND_SLOT, OVERFLOW, MAC_ENERGY_J, NETWORK_J,
 RESULTS = 8
 
 INPUT, WEIGHT, OUTPUT = range(3)
+NONE = -1
+
+_JIT = {"cache": True, "error_model": "numpy", "boundscheck": False}
+_INLINE = {**_JIT, "inline": "always"}
 
 
-@njit(cache=True, fastmath=False, error_model="numpy")
-def visits(dim, extent, padded, loops, first, moving, parent, inner_spatial, outer_spatial):
-    """Count tile visits along one dimension whose factors overshoot its extent.
+@njit(**_JIT)
+def chain_visits(extent, d, factors, i, tiles, fanout, child, m_slot, outside_m, parent, inner, outer):
+    """Count tile visits along one dimension that is both spatial and residual.
+
+    Temporal loops outside the moving loop are counted, those inside it collapse to their largest
+    iteration; spatial loops are counted or collapsed by side of the parent.
 
     Args:
-        dim: The dimension.
-        extent: Its true extent.
-        padded: Product of all its factors (>= extent).
-        loops: ``(count, dims, bounds, slots, spatial)``, inner to outer, bounds > 1.
-        first: Index of the first loop outside the tile.
-        moving: Temporal loops from this index outward are counted, those inside it collapse.
+        extent: True extent of the dimension ``d``.
+        factors, i, tiles, fanout: As in :func:`count_words`.
+        child: The slot whose tile is visited; only loops outside it matter.
+        m_slot: Slot of the moving loop (-1: none, everything temporal collapses).
+        outside_m: Whether this dimension's loop in ``m_slot`` lies outside (or is) the moving loop.
         parent: Slot of the parent storage.
-        inner_spatial: Count spatial loops inside the parent (fills) or collapse them (reads).
-        outer_spatial: Count spatial loops outside the parent, or collapse them (cycles).
+        inner: Count spatial loops inside the parent (fills) or collapse them (reads).
+        outer: Count spatial loops outside the parent.
 
     Returns:
-        Sum over counted loops, maximum over collapsed ones, of the visits that really happen.
+        Visits, as a float.
     """
-    count, dims, bounds, slots, spatial = loops
     product = 1.0
-    for i in range(first, count):
-        if dims[i] == dim:
-            if spatial[i]:
-                counted = inner_spatial if slots[i] > parent else outer_spatial
-            else:
-                counted = i >= moving
-            if counted:
-                product *= bounds[i]
-    tile = padded
-    left = extent
-    total = 1.0
-    for i in range(count - 1, first - 1, -1):
-        if dims[i] != dim:
-            continue
-        tile /= bounds[i]
-        if spatial[i]:
-            counted = inner_spatial if slots[i] > parent else outer_spatial
+    for s in range(child):
+        if fanout[s]:
+            counted = inner if s > parent else outer
         else:
-            counted = i >= moving
+            counted = s < m_slot or (s == m_slot and outside_m)
         if counted:
-            product /= bounds[i]
+            product *= factors[i, s, d]
+    left, total = extent, 1.0
+    for s in range(child):
+        if factors[i, s, d] == 1:
+            continue
+        if fanout[s]:
+            counted = inner if s > parent else outer
+        else:
+            counted = s < m_slot or (s == m_slot and outside_m)
+        tile = tiles[s + 1, d]
+        if counted:
+            product /= factors[i, s, d]
             full = math.ceil(left / tile) - 1.0
             total += full * product
             left -= full * tile
@@ -93,411 +104,432 @@ def visits(dim, extent, padded, loops, first, moving, parent, inner_spatial, out
     return total
 
 
-@njit(cache=True, fastmath=False, error_model="numpy")
-def expand(extents, factors, order, spatial_slot, tiles, dims, bounds, slots, spatial, starts):
-    """Unroll factors into the list of real loops (bound > 1), inner to outer, and tile extents.
-
-    ``tiles[s, d]`` is the padded extent of dimension ``d`` inside and at slot ``s``; row ``S`` is
-    a single point. ``starts[s]`` is the index of the first loop outside slot ``s``'s own loops.
-
-    Returns:
-        Number of loops, and 1.0 if the factors cover every extent with nothing to spare.
-    """
-    slot_count, dim_count = factors.shape
-    for d in range(dim_count):
-        tiles[slot_count, d] = 1.0
-    starts[slot_count] = 0
-    count = 0
-    for s in range(slot_count - 1, -1, -1):
-        for k in range(dim_count - 1, -1, -1):
-            d = order[s, k]
-            factor = factors[s, d]
-            dims[count] = d
-            bounds[count] = factor
-            slots[count] = s
-            spatial[count] = spatial_slot[s]
-            tiles[s, d] = tiles[s + 1, d] * factor
-            count += 1 if factor > 1 else 0
-        starts[s] = count
-    perfect = True
-    for d in range(dim_count):
-        perfect &= tiles[0, d] == extents[d]
-    return count, perfect
+@njit(**_JIT)
+def chain_runs(extent, d, factors, i, tiles, child, m_slot):
+    """How often the moving loop of a spatial, residual dimension starts over: all loops but it."""
+    product = 1.0
+    for s in range(child):
+        product *= factors[i, s, d] if s != m_slot else 1
+    left, total = extent, 1.0
+    for s in range(child):
+        if factors[i, s, d] == 1:
+            continue
+        tile = tiles[s + 1, d]
+        if s == m_slot:
+            left = min(left, tile)
+        else:
+            product /= factors[i, s, d]
+            full = math.ceil(left / tile) - 1.0
+            total += full * product
+            left -= full * tile
+    return total
 
 
-@njit(cache=True, fastmath=False, error_model="numpy")
-def rank_words(rank, rank_coefficient, extents, n):
-    """Words of one rank summed over all tiles: ``n[d]`` tiles a dimension, residuals exact."""
-    p = rank[0]
-    total_p, tiles_p = extents[p], n[p]
-    words = rank_coefficient[0] * (total_p - tiles_p) + tiles_p
-    r = rank[1]
-    if r >= 0:
-        total_r, tiles_r = extents[r], n[r]
-        words = words * tiles_r + rank_coefficient[1] * (total_r - tiles_r) * tiles_p
-    return words
-
-
-@njit(cache=True, fastmath=False, error_model="numpy")
-def tile_words(tensor, slot, rank_count, rank_dims, rank_coefficients, extents, tiles):
-    """Size in words of a tensor's tile at a slot (bounding box of its projection)."""
-    words = 1.0
-    for k in range(rank_count[tensor]):
-        p = rank_dims[tensor, k, 0]
-        r = rank_dims[tensor, k, 1]
-        span = rank_coefficients[tensor, k, 0] * (min(tiles[slot, p], extents[p]) - 1.0) + 1.0
-        if r >= 0:
-            span += rank_coefficients[tensor, k, 1] * (min(tiles[slot, r], extents[r]) - 1.0)
-        words *= span
-    return words
-
-
-@njit(cache=True, fastmath=False, error_model="numpy")
-def halo_saved(rank, coefficient, moved, bound_index, child, loops, starts, extents, tiles, n):
-    """Words of one sliding rank that stay in the child as the moving loop advances.
+@njit(**_JIT)
+def odd_repeats(mask, odd, extents, o, factors, order, i, tiles, fanout, child, m_slot, m_dim, parent):
+    """Exact repeats of the dimensions in ``odd`` that do not move a tensor.
 
     Returns:
-        Sum, over all steps of the moving loop but the first of each run, of the overlap between
-        a window and the next one.
+        Visits for fills, for reads of the parent, and instances outside the parent and the child.
     """
-    count, dims, bounds, slots, spatial = loops
-    other, stride, step = rank[1], coefficient[0], coefficient[1]
-    if moved == other:
-        other, stride, step = rank[0], coefficient[1], coefficient[0]
-    inner = tiles[slots[bound_index] + 1, moved]
-    window = min(tiles[child, moved], extents[moved])
-    shift = stride * (window - 1.0) + 1.0 - stride * inner
-    tile = min(tiles[child, other], extents[other])
-    last = extents[other] - (n[other] - 1.0) * tile
-    kept = (n[other] - 1.0) * max(0.0, shift + step * (tile - 1.0))
-    kept += max(0.0, shift + step * (last - 1.0))
-    if kept == 0.0:
-        return 0.0
-    if tiles[0, moved] == extents[moved]:
-        runs = n[moved] / bounds[bound_index]
-    else:
-        # Every loop of the dimension counts but the moving one, which starts a run.
-        left, padded, product, runs = extents[moved], tiles[0, moved], 1.0, 1.0
-        for i in range(starts[child], count):
-            if dims[i] == moved and i != bound_index:
-                product *= bounds[i]
-        for i in range(count - 1, starts[child] - 1, -1):
-            if dims[i] != moved:
-                continue
-            padded /= bounds[i]
-            if i == bound_index:
-                left = min(left, padded)
-            else:
-                product /= bounds[i]
-                full = math.ceil(left / padded) - 1.0
-                runs += full * product
-                left -= full * padded
-    return kept * (n[moved] - runs)
+    slot_count, dim_count = factors.shape[1], factors.shape[2]
+    fills, reads, above, below = 1.0, 1.0, 1.0, 1.0
+    at_macs = child == slot_count
+    at = slot_count if at_macs else m_slot
+    for d in range(dim_count):
+        if (mask >> d) & 1 or not (odd >> d) & 1:
+            continue
+        before = at_macs
+        if m_slot >= 0 and not at_macs:
+            for j in range(dim_count):
+                if order[i, m_slot, j] == m_dim:
+                    break
+                before |= order[i, m_slot, j] == d
+        e = extents[o, d]
+        fills *= chain_visits(e, d, factors, i, tiles, fanout, child, at, before, parent, True, True)
+        reads *= chain_visits(e, d, factors, i, tiles, fanout, child, at, before, parent, False, True)
+        above *= chain_visits(e, d, factors, i, tiles, fanout, child, -1, False, parent, False, True)
+        below *= chain_visits(e, d, factors, i, tiles, fanout, child, -1, False, parent, True, True)
+    return fills, reads, above, below
 
 
-@njit(cache=True, fastmath=False, error_model="numpy")
-def shared_windows(rank, coefficient, parent, child, factors, spatial_slot, tiles):
-    """Fraction of the windows of a sliding rank that are distinct across the fanouts between."""
-    p, r = rank[0], rank[1]
+@njit(**_JIT)
+def distinct_share(p, a, r, b, parent, child, factors, i, fanout, tiles):
+    """Fraction of a sliding rank's windows that differ across the branches of each fanout.
+
+    Exact for full windows; where a residual truncates a window in a fanout that unrolls both
+    dimensions, the fraction of full windows is used.
+    """
     share = 1.0
     for s in range(parent + 1, child):
-        if not spatial_slot[s]:
-            continue
-        a, b = float(factors[s, p]), float(factors[s, r])
-        if a > 1.0 and b > 1.0:
-            step_p = coefficient[0] * tiles[s + 1, p]
-            step_r = coefficient[1] * tiles[s + 1, r]
+        if fanout[s] and factors[i, s, p] > 1 and factors[i, s, r] > 1:
+            m, n = float(factors[i, s, p]), float(factors[i, s, r])
+            step_p, step_r = a * tiles[s + 1, p], b * tiles[s + 1, r]
             x, y = step_p, step_r
             while y > 0.5:
                 x, y = y, x % y
-            same = max(0.0, a - step_r / x) * max(0.0, b - step_p / x)
-            share *= (a * b - same) / (a * b)
+            same = max(0.0, m - step_r / x) * max(0.0, n - step_p / x)
+            share *= (m * n - same) / (m * n)
     return share
 
 
-@njit(cache=True, fastmath=False, error_model="numpy")
-def edge_words(
-    t, parent, child, relevant, rank_count, rank_dims, rank_coefficients,
-    extents, factors, spatial_slot, loops, starts, tiles, n, span_of, perfect, pad, counts,
-):  # fmt: skip
-    """Traffic of one tensor between a storage and the next one inward (or the MACs).
-
-    Adds the parent's reads (or updates and reads) and the child's fills to ``counts``.
-    """
-    count, dims, bounds, slots, spatial = loops
-    dim_count = extents.shape[0]
-    first = starts[child]
-    at_macs = child == factors.shape[0]
-    # Irrelevant loops: outside the innermost moving loop they repeat the traffic.
-    repeat, inside, outside = 1.0, 1.0, 1.0
-    moving = first if at_macs else count
-    for i in range(first, count):
-        bound = bounds[i]
-        is_relevant = relevant[t, dims[i]]
-        if spatial[i]:
-            inner = slots[i] > parent
-            inside *= bound if (not is_relevant and inner) else 1.0
-            outside *= bound if (not is_relevant and not inner) else 1.0
-        else:
-            moving = i if (is_relevant and moving == count) else moving
-            repeat *= bound if (not is_relevant and moving != count) else 1.0
-    fill_repeat = repeat * inside * outside
-    read_repeat = repeat * outside
-    copies_outside, copies_inside = outside, inside * outside
-    charge_full = pad and not at_macs
-    if not perfect and not charge_full:
-        fill_repeat, read_repeat, copies_outside, copies_inside = 1.0, 1.0, 1.0, 1.0
-        for d in range(dim_count):
-            if relevant[t, d]:
-                continue
-            e, q = extents[d], tiles[0, d]
-            fill_repeat *= visits(d, e, q, loops, first, moving, parent, True, True)
-            read_repeat *= visits(d, e, q, loops, first, moving, parent, False, True)
-            copies_outside *= visits(d, e, q, loops, first, count, parent, False, True)
-            copies_inside *= visits(d, e, q, loops, first, count, parent, True, True)
-    for d in range(dim_count):
-        tile = min(tiles[child, d], extents[d])
-        n[d] = math.ceil(extents[d] / tile)
-        span_of[d] = n[d] * tile if charge_full else extents[d]
-    words, saved_rank, saved, share = 1.0, -1, 0.0, 1.0
-    for k in range(rank_count[t]):
-        rank = rank_dims[t, k]
-        sliding = rank[1] >= 0
-        if sliding:
-            share *= shared_windows(
-                rank, rank_coefficients[t, k], parent, child, factors, spatial_slot, tiles
-            )
-            if not at_macs and moving < count:
-                moved = dims[moving]
-                if moved == rank[0] or moved == rank[1]:
-                    saved_rank = k
-                    saved = halo_saved(
-                        rank, rank_coefficients[t, k], moved, moving, child,
-                        loops, starts, span_of, tiles, n,
-                    )  # fmt: skip
-        span = rank_words(rank, rank_coefficients[t, k], span_of, n)
-        if sliding and saved_rank == k:
-            span -= saved
-        words *= span
-    if t == OUTPUT:
-        size = 1.0
-        for d in range(dim_count):
-            size *= extents[d] if relevant[t, d] else 1.0
-        updates = words * read_repeat
-        counts[parent, t, UPDATES] = updates
-        counts[parent, t, READS] = updates - size * copies_outside
-        if not at_macs:
-            counts[child, t, FILLS] = words * fill_repeat - size * copies_inside
-    else:
-        counts[parent, t, READS] = words * read_repeat * share
-        if not at_macs:
-            counts[child, t, FILLS] = words * fill_repeat
+@njit(**_JIT)
+def charged_in_full(mask, o, floats, ints, tiles, visits, child, data):
+    """Words of a tensor's plain ranks over all tiles when residual tiles are charged in full."""
+    words = 1.0
+    for d in range(tiles.shape[1]):
+        if (mask >> d) & 1:
+            words *= visits[child, d] * min(tiles[child, d], floats[o, d])
+    if data:
+        for k in range(2 * ints[o, SLIDES]):
+            d = ints[o, SLIDE_DIM + k]
+            if d >= 0:
+                words /= visits[child, d] * min(tiles[child, d], floats[o, d])
+    return words
 
 
-@njit(cache=True, fastmath=False, error_model="numpy")
+@njit(**_JIT)
 def count_words(
-    extents, rank_count, rank_dims, rank_coefficients, relevant,
-    factors, order, keep, spatial_slot, pad, scratch, counts,
+    floats, ints, o, factors, order, keep, i, fanout, pad,
+    tiles, visits, loop_dim, loop_bound, starts, counts,
 ):  # fmt: skip
     """Count reads, fills and updates of every tensor at every slot, in words over all instances.
 
+    One long function on purpose: splitting it at its natural seams (unrolling, one edge, one
+    sliding rank) made it four times slower, because Numba counts references at every seam.
+
     Args:
-        extents: float64[D].
-        rank_count: int64[3] ranks an operand; ``rank_dims`` int64[3, R, 2] and
-            ``rank_coefficients`` float64[3, R, 2] their dimensions (-1: none) and coefficients.
-        relevant: bool[3, D].
-        factors: float64[S, D], product over slots >= extent.
-        order: int64[S, D], loop order outer to inner (ignored in fanout slots).
-        keep: bool[S, 3], which operands each slot stores; slot 0 keeps all.
-        spatial_slot: bool[S].
+        floats, ints, o: Problem tables (see ``problem.py``) and the row of this problem.
+        factors: integer[N, S, D], product over slots >= extent; ``order`` integer[N, S, D], loop
+            order outer to inner (of no meaning in fanouts); ``keep`` bool[N, S, 3], which operands
+            a slot stores (slot 0: all); ``i`` the row of this mapping.
+        fanout: bool[S], which slots are spatial.
         pad: Charge residual tiles as full ones (Timeloop's way) instead of exactly.
-        scratch: From :func:`make_scratch`.
-        counts: float64[S, 3, 3], written.
+        tiles, visits, loop_dim, loop_bound, starts: Work space from :func:`make_scratch`. Left
+            behind: ``tiles[s]``, the padded extents inside and at slot ``s`` (row S: one point),
+            and ``visits[s]``, how often such a tile is visited.
+        counts: float64[S, 3, 3]; entries of kept tensors are written, the others left alone.
 
     Returns:
         Compute cycles (temporal steps).
     """
-    tiles, dims, bounds, slots, spatial, starts, n, span_of = scratch
-    slot_count, dim_count = factors.shape
-    count, perfect = expand(
-        extents, factors, order, spatial_slot, tiles, dims, bounds, slots, spatial, starts
-    )
-    loops = (count, dims, bounds, slots, spatial)
-    counts[:, :, :] = 0.0
-    for t in range(3):
-        child = slot_count
+    slot_count, dim_count = factors.shape[1], factors.shape[2]
+    # Tile extents and visits, inner to outer; dimensions that overshoot, those that fan out.
+    wide, odd = 0, 0
+    for d in range(dim_count):
+        extent, tile = floats[o, d], 1.0
+        tiles[slot_count, d] = 1.0
+        visits[slot_count, d] = extent
         for s in range(slot_count - 1, -1, -1):
-            if keep[s, t]:
-                edge_words(
-                    t, s, child, relevant, rank_count, rank_dims, rank_coefficients,
-                    extents, factors, spatial_slot, loops, starts, tiles, n, span_of,
-                    perfect, pad, counts,
-                )  # fmt: skip
-                child = s
+            factor = factors[i, s, d]
+            tile *= factor
+            tiles[s, d] = tile
+            visits[s, d] = math.ceil(extent / tile)
+            wide |= (1 << d) if (fanout[s] and factor > 1) else 0
+        odd |= (1 << d) if tile != extent else 0
+    odd &= wide
+    # The loops of bound > 1, outer to inner, with their effective bounds.
+    count = 0
     cycles = 1.0
-    if perfect or pad:
-        for i in range(count):
-            cycles *= 1.0 if spatial[i] else bounds[i]
-    else:
+    for s in range(slot_count):
+        starts[s] = count
+        for j in range(dim_count):
+            d = order[i, s, j]
+            factor = factors[i, s, d]
+            bound = float(factor) if pad else visits[s + 1, d] / visits[s, d]
+            bound = 1.0 if (odd >> d) & 1 else bound
+            loop_dim[count] = d
+            loop_bound[count] = bound
+            count += 1 if factor > 1 else 0
+            cycles *= 1.0 if fanout[s] else bound
+    starts[slot_count] = count
+    if odd != 0:
         for d in range(dim_count):
-            cycles *= visits(d, extents[d], tiles[0, d], loops, 0, 0, -1, False, False)
+            if (odd >> d) & 1 and pad:
+                for s in range(slot_count):
+                    cycles *= 1 if fanout[s] else factors[i, s, d]
+            elif (odd >> d) & 1:
+                cycles *= chain_visits(
+                    floats[o, d], d, factors, i, tiles, fanout, slot_count, slot_count, True,
+                    NONE, False, False,
+                )  # fmt: skip
+    slides = ints[o, SLIDES]
+    for t in range(3):
+        mask = ints[o, MASK + t]
+        size = floats[o, dim_count + SIZE + t]
+        # Products of irrelevant bounds: of all loops so far, of those outside the moving loop, of
+        # fanouts so far, of fanouts outside the parent.
+        every, repeat, copies, above = 1.0, 1.0, 1.0, 1.0
+        m_slot, m_dim, parent = NONE, NONE, NONE
+        for s in range(slot_count + 1):
+            at_macs = s == slot_count
+            if at_macs or keep[i, s, t]:
+                if parent >= 0:
+                    words, share, whole, instances = size, 1.0, size * above, size * copies
+                    base = every if at_macs else repeat
+                    fills, reads = base * copies, base * above
+                    if pad:
+                        if at_macs:  # the units compute what there is, no more
+                            base = 1.0
+                            for d in range(dim_count):
+                                base *= 1.0 if (mask >> d) & 1 else floats[o, d]
+                            fills, reads = base, base * above / copies
+                        else:
+                            words = charged_in_full(mask, o, floats, ints, tiles, visits, s, t == 0)
+                    if odd != 0:
+                        f, r, x, y = odd_repeats(
+                            mask, odd, floats, o, factors, order, i, tiles, fanout,
+                            s, m_slot, m_dim, parent,
+                        )  # fmt: skip
+                        whole, instances = whole * x, instances * y
+                        if not (pad and at_macs):
+                            fills, reads = fills * f, reads * r
+                    if t == INPUT:
+                        for k in range(slides):
+                            p, r = ints[o, SLIDE_DIM + 2 * k], ints[o, SLIDE_DIM + 2 * k + 1]
+                            a = floats[o, dim_count + COEFFICIENT + 2 * k]
+                            extent_p, visits_p = floats[o, p], visits[s, p]
+                            tile_p = min(tiles[s, p], extent_p)
+                            extent_p = visits_p * tile_p if (pad and not at_macs) else extent_p
+                            total = a * (extent_p - visits_p) + visits_p
+                            if r >= 0:
+                                b = floats[o, dim_count + COEFFICIENT + 2 * k + 1]
+                                extent_r, visits_r = floats[o, r], visits[s, r]
+                                tile_r = min(tiles[s, r], extent_r)
+                                extent_r = visits_r * tile_r if (pad and not at_macs) else extent_r
+                                total = total * visits_r + b * (extent_r - visits_r) * visits_p
+                                if (wide >> p) & (wide >> r) & 1:
+                                    share *= distinct_share(
+                                        p, a, r, b, parent, s, factors, i, fanout, tiles
+                                    )
+                                if not at_macs and (m_dim == p or m_dim == r):
+                                    # Words that stay as the window slides along the moving loop:
+                                    # on every step of it but the first of each run.
+                                    runs = visits[m_slot, m_dim]
+                                    if (odd >> m_dim) & 1:
+                                        runs = chain_runs(
+                                            floats[o, m_dim], m_dim, factors, i, tiles, s, m_slot
+                                        )
+                                    elif (wide >> m_dim) & 1:
+                                        runs = visits[s, m_dim] / factors[i, m_slot, m_dim]
+                                    along_p = m_dim == p
+                                    step, cross = (a, b) if along_p else (b, a)
+                                    window = tile_p if along_p else tile_r
+                                    other = tile_r if along_p else tile_p
+                                    lines = visits_r if along_p else visits_p
+                                    extent = extent_r if along_p else extent_p
+                                    moves = (visits_p if along_p else visits_r) - runs
+                                    shift = step * (window - 1.0 - tiles[m_slot + 1, m_dim]) + 1.0
+                                    last = extent - (lines - 1.0) * other
+                                    kept = (lines - 1.0) * max(0.0, shift + cross * (other - 1.0))
+                                    kept += max(0.0, shift + cross * (last - 1.0))
+                                    total -= kept * moves
+                            words *= total
+                    if t == OUTPUT:
+                        counts[parent, t, UPDATES] = words * reads
+                        counts[parent, t, READS] = words * reads - whole
+                    else:
+                        counts[parent, t, READS] = words * reads * share
+                        counts[parent, t, UPDATES] = 0.0
+                    if not at_macs:
+                        counts[s, t, FILLS] = words * fills - (instances if t == OUTPUT else 0.0)
+                else:
+                    counts[0, t, FILLS] = 0.0
+                parent, above = s, copies
+            if at_macs:
+                break
+            if fanout[s]:
+                for j in range(starts[s], starts[s + 1]):
+                    copies *= 1.0 if (mask >> loop_dim[j]) & 1 else loop_bound[j]
+            else:
+                for j in range(starts[s], starts[s + 1]):
+                    d = loop_dim[j]
+                    relevant = (mask >> d) & 1
+                    every *= 1.0 if relevant else loop_bound[j]
+                    repeat = every if relevant else repeat
+                    m_slot = s if relevant else m_slot
+                    m_dim = d if relevant else m_dim
     return cycles
 
 
-@njit(cache=True, fastmath=False, error_model="numpy")
-def network_energy(counts, factors, relevant, keep, spatial_slot, slot_table):
+@njit(**_JIT)
+def network_energy(ints, o, counts, factors, keep, i, fanout, slot_table, e):
     """Energy of words crossing fanouts: a copy travels half the used width, a broadcast all of it.
 
     A word delivered to ``g`` of ``n`` units along one axis crosses ``(n + g) / 2`` links: the mean
     distance for one receiver, the whole axis for a broadcast. Partial sums pay the same way up.
     """
-    slot_count, dim_count = factors.shape
+    slot_count, dim_count = factors.shape[1], factors.shape[2]
     energy = 0.0
-    for s in range(slot_count):
-        if not spatial_slot[s] or slot_table[s, HOP_J] == 0.0:
+    for s in range(1, slot_count):
+        if not fanout[s] or slot_table[e, s, HOP_J] == 0.0:
             continue
         used = 1.0
         for d in range(dim_count):
-            used *= factors[s, d]
+            used *= factors[i, s, d]
         if used <= 1.0:
             continue
         for t in range(3):
-            copies = 1.0
+            mask = ints[o, MASK + t]
+            copies, spread, parent = 1.0, 1.0, s
             for d in range(dim_count):
-                copies *= 1.0 if relevant[t, d] else factors[s, d]
-            parent = s
-            spread = 1.0  # copies made by fanouts between the parent and this one
-            while not keep[parent, t]:
+                copies *= 1.0 if (mask >> d) & 1 else factors[i, s, d]
+            while fanout[parent] or not keep[i, parent, t]:
                 parent -= 1
-                if spatial_slot[parent]:
+                if fanout[parent]:
                     for d in range(dim_count):
-                        spread *= 1.0 if relevant[t, d] else factors[parent, d]
-            words = (counts[parent, t, READS] + counts[parent, t, UPDATES]) * spread
-            energy += 0.5 * (used + copies) * words * slot_table[s, BITS + t] * slot_table[s, HOP_J]
+                        spread *= 1.0 if (mask >> d) & 1 else factors[i, parent, d]
+            words = counts[parent, t, READS]
+            if t == OUTPUT:
+                words += counts[parent, t, UPDATES]
+            bits = slot_table[e, s, BITS + t]
+            energy += 0.5 * (used + copies) * words * spread * bits * slot_table[e, s, HOP_J]
     return energy
 
 
-@njit(cache=True, fastmath=False, error_model="numpy")
+@njit(**_INLINE)
+def blocks_of(bits, per_block):
+    """Block accesses that carry so many bits (tolerant of rounding in the ratio)."""
+    blocks = bits * per_block
+    return math.ceil(blocks - 1e-12 * blocks)
+
+
+@njit(**_JIT)
 def price(
-    macs, cycles, extents, rank_count, rank_dims, rank_coefficients, relevant,
-    factors, keep, spatial_slot, slot_table, engine, scratch, counts, result,
+    floats, ints, o, cycles, factors, keep, i, fanout, slot_table, engine, e, tiles, counts, result, w
 ):  # fmt: skip
-    """Turn counts into cycles and energy, and check capacities; see ``RESULTS`` for the columns."""
-    tiles = scratch[0]
-    slot_count, dim_count = factors.shape
-    compute = math.ceil(cycles * engine[MAC_CYCLES])
+    """Turn counts into cycles and energy, and check capacities; see ``RESULTS`` for the columns.
+
+    Every storage moves whole blocks. The slowest of compute and every storage's read, write and
+    shared port sets the latency (perfect overlap). Leakage runs over all hardware for that time.
+    """
+    slot_count, dim_count = factors.shape[1], factors.shape[2]
+    compute = math.ceil(cycles * engine[e, MAC_CYCLES])
     worst, bound_slot, overflow, energy = compute, -1.0, 0.0, 0.0
+    leak_w = engine[e, MAC_LEAK_W] * engine[e, MAC_COUNT]
     used = 1.0  # utilised instances of a slot
-    final_saving = 0.0
-    if engine[FINAL_BITS] != slot_table[0, BITS + OUTPUT]:
-        size = 1.0
-        for d in range(dim_count):
-            size *= extents[d] if relevant[OUTPUT, d] else 1.0
-        final_saving = size * (slot_table[0, BITS + OUTPUT] - engine[FINAL_BITS])
+    final_saving = slot_table[e, 0, BITS + OUTPUT] - engine[e, FINAL_BITS]
+    final_saving *= floats[o, dim_count + SIZE + OUTPUT]
     for s in range(slot_count):
-        if spatial_slot[s]:
+        leak_w += slot_table[e, s, LEAK_W] * slot_table[e, s, INSTANCES]
+        if fanout[s]:
             for d in range(dim_count):
-                if factors[s, d] > 1:
-                    used *= min(factors[s, d], math.ceil(extents[d] / tiles[s + 1, d]))
+                if factors[i, s, d] > 1:
+                    used *= min(float(factors[i, s, d]), math.ceil(floats[o, d] / tiles[s + 1, d]))
             continue
-        read_bits, write_bits, held = 0.0, 0.0, 0.0
-        block = slot_table[s, BLOCK] * used
+        read_bits, write_bits, held, blocks_read, blocks_written = 0.0, 0.0, 0.0, 0.0, 0.0
+        per_block = 1.0 / (slot_table[e, s, BLOCK] * used)
         for t in range(3):
-            if not keep[s, t]:
+            if not keep[i, s, t]:
                 continue
-            bits = slot_table[s, BITS + t]
+            bits = slot_table[e, s, BITS + t]
             reads = counts[s, t, READS] * bits
-            fills = counts[s, t, FILLS] * bits
-            updates = counts[s, t, UPDATES] * bits
+            writes = counts[s, t, FILLS] * bits
+            blocks_read += blocks_of(reads, per_block)
+            blocks_written += blocks_of(writes, per_block)
+            if t == OUTPUT:
+                updates = counts[s, t, UPDATES] * bits
+                updates -= final_saving if s == 0 else 0.0
+                blocks_written += blocks_of(updates, per_block)
+                writes += updates
             read_bits += reads
-            write_bits += fills + updates
-            if s == 0 and t == OUTPUT:
-                updates -= final_saving
-            energy += math.ceil(reads / block) * used * slot_table[s, READ_J]
-            energy += math.ceil(fills / block) * used * slot_table[s, WRITE_J]
-            energy += math.ceil(updates / block) * used * slot_table[s, WRITE_J]
-            held += bits * tile_words(
-                t, s, rank_count, rank_dims, rank_coefficients, extents, tiles
-            )
-        if s == 0:
-            write_bits -= final_saving
-        overflow = max(overflow, held / slot_table[s, CAPACITY] - 1.0)
-        demand = max(read_bits / slot_table[s, READ_BW], write_bits / slot_table[s, WRITE_BW])
-        demand = max(demand, (read_bits + write_bits) / slot_table[s, SHARED_BW]) / used
-        demand = math.ceil(demand - 1e-9 * demand)
-        if demand > worst:
-            worst, bound_slot = demand, float(s)
-    leak_w = engine[MAC_LEAK_W] * engine[MAC_COUNT]
-    for s in range(slot_count):
-        leak_w += slot_table[s, LEAK_W] * slot_table[s, INSTANCES]
-    network = network_energy(counts, factors, relevant, keep, spatial_slot, slot_table)
-    leak = leak_w * worst / engine[CLOCK_HZ]
-    mac_energy = macs * engine[MAC_J]
-    result[CYCLES] = worst
-    result[ENERGY_J] = energy + network + mac_energy + leak
-    result[COMPUTE_CYCLES] = compute
-    result[BOUND_SLOT] = bound_slot
-    result[OVERFLOW] = overflow
-    result[MAC_ENERGY_J] = mac_energy
-    result[NETWORK_J] = network
-    result[LEAK_J] = leak
+            write_bits += writes
+            words = bits
+            mask = ints[o, MASK + t]
+            for d in range(dim_count):
+                words *= min(tiles[s, d], floats[o, d]) if (mask >> d) & 1 else 1.0
+            for k in range(ints[o, SLIDES] if t == INPUT else 0):
+                p, r = ints[o, SLIDE_DIM + 2 * k], ints[o, SLIDE_DIM + 2 * k + 1]
+                tile = min(tiles[s, p], floats[o, p])
+                span = floats[o, dim_count + COEFFICIENT + 2 * k] * (tile - 1.0) + 1.0
+                area = tile
+                if r >= 0:
+                    tile = min(tiles[s, r], floats[o, r])
+                    span += floats[o, dim_count + COEFFICIENT + 2 * k + 1] * (tile - 1.0)
+                    area *= tile
+                words *= span / area
+            held += words
+        overflow = max(overflow, held / slot_table[e, s, CAPACITY] - 1.0)
+        energy += used * (
+            blocks_read * slot_table[e, s, READ_J] + blocks_written * slot_table[e, s, WRITE_J]
+        )
+        demand = max(read_bits / slot_table[e, s, READ_BW], write_bits / slot_table[e, s, WRITE_BW])
+        demand = max(demand, (read_bits + write_bits) / slot_table[e, s, SHARED_BW]) / used
+        demand = math.ceil(demand - 1e-12 * demand)
+        bound_slot = float(s) if demand > worst else bound_slot
+        worst = max(worst, demand)
+    network = network_energy(ints, o, counts, factors, keep, i, fanout, slot_table, e)
+    leak = leak_w * worst / engine[e, CLOCK_HZ]
+    mac_energy = floats[o, dim_count + MACS] * engine[e, MAC_J]
+    result[w, CYCLES] = worst
+    result[w, ENERGY_J] = energy + network + mac_energy + leak
+    result[w, COMPUTE_CYCLES] = compute
+    result[w, BOUND_SLOT] = bound_slot
+    result[w, OVERFLOW] = overflow
+    result[w, MAC_ENERGY_J] = mac_energy
+    result[w, NETWORK_J] = network
+    result[w, LEAK_J] = leak
 
 
-@njit(cache=True)
+@njit(**_JIT)
+def evaluate_row(
+    floats, ints, o, factors, order, keep, i, fanout, pad, slot_table, engine, e,
+    tiles, visits, loop_dim, loop_bound, starts, counts, result, w,
+):  # fmt: skip
+    """Evaluate mapping ``i`` of problem ``o`` on engine ``e`` into row ``w`` of ``result``."""
+    cycles = count_words(
+        floats, ints, o, factors, order, keep, i, fanout, pad,
+        tiles, visits, loop_dim, loop_bound, starts, counts,
+    )  # fmt: skip
+    price(
+        floats, ints, o, cycles, factors, keep, i, fanout, slot_table, engine, e,
+        tiles, counts, result, w,
+    )  # fmt: skip
+
+
+@njit(**_JIT)
 def make_scratch(slot_count, dim_count):
-    """Work space of one thread: tiles, the loop list, and tile counts."""
+    """Work space of one thread: tiles, visits, loop dimensions, bounds and starts, counts."""
     size = slot_count * dim_count + 1
     return (
         np.empty((slot_count + 1, dim_count)),
+        np.empty((slot_count + 1, dim_count)),
         np.empty(size, np.int64),
         np.empty(size),
-        np.empty(size, np.int64),
-        np.empty(size, np.bool_),
         np.empty(slot_count + 1, np.int64),
-        np.empty(dim_count),
-        np.empty(dim_count),
+        np.zeros((slot_count, 3, 3)),
     )
 
 
-@njit(cache=True, parallel=True)
+@njit(parallel=True, **_JIT)
 def evaluate_rows(
-    problem_of, engine_of, extents, macs, rank_count, rank_dims, rank_coefficients, relevant,
-    factors, order, keep, spatial_slot, pad, slot_table, engine, results, counts,
+    problem_of, engine_of, floats, ints, factors, order, keep, fanout, pad,
+    slot_table, engine, results, counts,
 ):  # fmt: skip
     """Evaluate many rows; row ``i`` is problem ``problem_of[i]`` on engine ``engine_of[i]``.
 
     Args:
         problem_of, engine_of: int64[N].
-        extents: float64[O, D]; ``macs`` float64[O]; the rank tables [O, 3, ...]; ``relevant``
-            bool[O, 3, D].
-        factors: integer[N, S, D]; ``order`` integer[N, S, D]; ``keep`` bool[N, S, 3].
-        spatial_slot: bool[S].
+        floats, ints: Problem tables, see ``problem.py``.
+        factors, order: integer[N, S, D]; ``keep`` bool[N, S, 3]; ``fanout`` bool[S].
         pad: See :func:`count_words`.
         slot_table: float64[E, S, SLOT_COLUMNS]; ``engine`` float64[E, ENGINE_COLUMNS].
         results: float64[N, RESULTS], written.
-        counts: float64[N, S, 3, 3] written, or float64[0, S, 3, 3] when not wanted.
+        counts: float64[N, S, 3, 3], written, or of length 0 when not wanted.
     """
     rows = problem_of.shape[0]
     slot_count, dim_count = factors.shape[1], factors.shape[2]
-    chunk = 256
+    chunk = 512
     wanted = counts.shape[0] == rows
     for c in prange((rows + chunk - 1) // chunk):
-        scratch = make_scratch(slot_count, dim_count)
-        own = np.empty((slot_count, 3, 3))
-        loop_factors = np.empty((slot_count, dim_count))
+        tiles, visits, loop_dim, loop_bound, starts, own = make_scratch(slot_count, dim_count)
         for i in range(c * chunk, min(rows, (c + 1) * chunk)):
-            o, e = problem_of[i], engine_of[i]
-            for s in range(slot_count):
-                for d in range(dim_count):
-                    loop_factors[s, d] = factors[i, s, d]
-            cycles = count_words(
-                extents[o], rank_count[o], rank_dims[o], rank_coefficients[o], relevant[o],
-                loop_factors, order[i], keep[i], spatial_slot, pad, scratch, own,
-            )  # fmt: skip
-            price(
-                macs[o], cycles, extents[o], rank_count[o], rank_dims[o], rank_coefficients[o],
-                relevant[o], loop_factors, keep[i], spatial_slot, slot_table[e], engine[e],
-                scratch, own, results[i],
+            if wanted:
+                own[:] = 0.0
+            evaluate_row(
+                floats, ints, problem_of[i], factors, order, keep, i, fanout, pad,
+                slot_table, engine, engine_of[i],
+                tiles, visits, loop_dim, loop_bound, starts, own, results, i,
             )  # fmt: skip
             if wanted:
                 counts[i] = own

@@ -8,8 +8,20 @@ from dataclasses import dataclass
 import numpy as np
 
 from archsim.errors import InputError
-from archsim.models.loopnest.kernel import MAX_RANKS
-from archsim.workload.graph import CANONICAL_DIMS, Einsum
+from archsim.models.loopnest.kernel import (
+    COEFFICIENT,
+    INPUT,
+    MACS,
+    MASK,
+    MAX_SLIDES,
+    NONE,
+    PROBLEM_FLOATS,
+    PROBLEM_INTS,
+    SIZE,
+    SLIDE_DIM,
+    SLIDES,
+)
+from archsim.workload.graph import CANONICAL_DIMS, Access, Einsum, Rank
 
 
 @dataclass(frozen=True)
@@ -18,36 +30,36 @@ class ProblemTable:
 
     Attributes:
         dims: Dimension names, D of them.
-        extents: float64[O, D]; 1 where an einsum lacks the dimension.
-        macs: float64[O].
-        rank_count: int64[O, 3] ranks of input, weight, output that move at all.
-        rank_dims: int64[O, 3, R, 2] dimensions of a rank, -1 for none.
-        rank_coefficients: float64[O, 3, R, 2].
-        relevant: bool[O, 3, D] whether a dimension (of extent > 1) moves an operand.
+        floats: float64[O, D + PROBLEM_FLOATS]: extents (1 where an einsum lacks a dimension); then
+            the multiply-accumulates, the product of extents of the plain ranks of input, weight
+            and output, and the coefficients of the input's sliding ranks.
+        ints: int64[O, PROBLEM_INTS]: for input, weight and output the bit mask of dimensions (of
+            extent > 1) that move it; the number of the input's sliding ranks (two dimensions, or a
+            coefficient above 1) and their dimensions, -1 for none.
     """
 
     dims: tuple[str, ...]
-    extents: np.ndarray
-    macs: np.ndarray
-    rank_count: np.ndarray
-    rank_dims: np.ndarray
-    rank_coefficients: np.ndarray
-    relevant: np.ndarray
+    floats: np.ndarray
+    ints: np.ndarray
 
     def __len__(self) -> int:
-        return len(self.macs)
+        return len(self.ints)
 
     @property
-    def arrays(self) -> tuple[np.ndarray, ...]:
-        """The arrays in the order the kernel takes them."""
-        return (
-            self.extents,
-            self.macs,
-            self.rank_count,
-            self.rank_dims,
-            self.rank_coefficients,
-            self.relevant,
-        )
+    def extents(self) -> np.ndarray:
+        """float64[O, D]."""
+        return self.floats[:, : len(self.dims)]
+
+    @property
+    def macs(self) -> np.ndarray:
+        """float64[O] multiply-accumulates."""
+        return self.floats[:, len(self.dims) + MACS]
+
+    @property
+    def relevant(self) -> np.ndarray:
+        """bool[O, 3, D]: whether a dimension moves input, weight, output."""
+        bits = self.ints[:, MASK : MASK + 3, None] >> np.arange(len(self.dims))
+        return (bits & 1).astype(bool)
 
 
 def dimension_order(names: set[str]) -> tuple[str, ...]:
@@ -64,53 +76,62 @@ def pack(einsums: Sequence[Einsum], dims: Sequence[str] | None = None) -> Proble
         dims: Dimension names to use; default: every dimension with an extent above 1 anywhere.
 
     Raises:
-        InputError: A rank projects more than two dimensions, or an operand has too many ranks.
+        InputError: An access the kernel cannot count: a rank of more than two moving dimensions, a
+            dimension in two ranks of one operand, a sliding weight or output.
     """
     if dims is None:
         used = {name for einsum in einsums for name, extent in einsum.dims if extent > 1}
         dims = dimension_order(used) or ("M",)
     index = {name: i for i, name in enumerate(dims)}
-    shape = (len(einsums), 3, MAX_RANKS, 2)
-    table = ProblemTable(
-        tuple(dims),
-        np.ones((len(einsums), len(dims))),
-        np.array([float(einsum.macs) for einsum in einsums]),
-        np.zeros(shape[:2], np.int64),
-        np.full(shape, -1, np.int64),
-        np.zeros(shape),
-        np.zeros((len(einsums), 3, len(dims)), np.bool_),
-    )
+    floats = np.ones((len(einsums), len(dims) + PROBLEM_FLOATS))
+    ints = np.zeros((len(einsums), PROBLEM_INTS), np.int64)
+    ints[:, SLIDE_DIM:] = NONE
     for o, einsum in enumerate(einsums):
         extents = einsum.extents
         for name, extent in extents.items():
             if name in index:
-                table.extents[o, index[name]] = extent
+                floats[o, index[name]] = extent
             elif extent > 1:
                 raise InputError(f"dimension {name!r} is missing from {tuple(dims)}")
+        floats[o, len(dims) + MACS] = einsum.macs
         for t, access in enumerate(einsum.operands):
-            _pack_access(table, o, t, access.ranks, extents, index)
-    return table
+            slides = []
+            for rank in _moving_ranks(access, extents):
+                for dim, _ in rank:
+                    ints[o, MASK + t] |= 1 << index[dim]
+                if len(rank) == 1 and rank[0][1] == 1:
+                    floats[o, len(dims) + SIZE + t] *= extents[rank[0][0]]
+                else:
+                    slides.append(rank)
+            limit = MAX_SLIDES if t == INPUT else 0
+            if len(slides) > limit:
+                raise InputError(
+                    "too many sliding or strided ranks",
+                    field=access.tensor,
+                    found=len(slides),
+                    expected=f"at most {limit} (only the first operand may slide)",
+                )
+            for j, rank in enumerate(slides):
+                ints[o, SLIDES] += 1
+                for i, (dim, coefficient) in enumerate(rank):
+                    ints[o, SLIDE_DIM + 2 * j + i] = index[dim]
+                    floats[o, len(dims) + COEFFICIENT + 2 * j + i] = coefficient
+    return ProblemTable(tuple(dims), floats, ints)
 
 
-def _pack_access(table, o, t, ranks, extents, index) -> None:
-    kept = 0
+def _moving_ranks(access: Access, extents: dict[str, int]) -> list[Rank]:
+    """Ranks with their dimensions of extent > 1; checks that the kernel can count them."""
+    found: list[Rank] = []
     seen: set[str] = set()
-    for rank in ranks:
-        moving = [(dim, coefficient) for dim, coefficient in rank if extents[dim] > 1]
-        if not moving:
-            continue
-        if len(moving) > 2 or kept == MAX_RANKS:
+    for rank in access.ranks:
+        moving = tuple((dim, coefficient) for dim, coefficient in rank if extents[dim] > 1)
+        if len(moving) > 2:
             raise InputError(
-                "an operand has a rank of more than two dimensions or too many ranks",
-                found=rank,
-                expected=f"at most two dimensions a rank and {MAX_RANKS} ranks",
+                "a rank projects more than two dimensions", field=access.tensor, found=rank
             )
         if seen.intersection(dim for dim, _ in moving):
-            raise InputError("a dimension occurs in two ranks of one operand", found=ranks)
+            raise InputError("a dimension occurs in two ranks", field=access.tensor, found=rank)
         seen.update(dim for dim, _ in moving)
-        for j, (dim, coefficient) in enumerate(moving):
-            table.rank_dims[o, t, kept, j] = index[dim]
-            table.rank_coefficients[o, t, kept, j] = coefficient
-            table.relevant[o, t, index[dim]] = True
-        kept += 1
-    table.rank_count[o, t] = kept
+        if moving:
+            found.append(moving)
+    return found
