@@ -7,6 +7,7 @@ is overridden, and NumPy broadcasting does the rest, so what no override touches
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -33,11 +34,25 @@ _UNLIMITED_BITS = 2.0**53
 _STORAGES: tuple[Callable[..., dict[str, Floats]], ...] = (sram.sram, sram.regfile, sram.register)
 
 
+@lru_cache(maxsize=64)
+def _base_arrays(machine: Machine) -> dict[str, NDArray[Any]]:
+    """Every leaf of a machine as an array of length 1; enums as indices, absent values as NaN."""
+    arrays: dict[str, NDArray[Any]] = {}
+    for path, leaf in machine.leaves().items():
+        if leaf.kind == "enum":
+            arrays[path] = np.array([leaf.choices.index(leaf.value)])  # type: ignore[arg-type]
+        else:
+            arrays[path] = np.array([np.nan if leaf.value is None else float(leaf.value)])
+        arrays[path].setflags(write=False)
+    return arrays
+
+
 class _Values:
     """Leaf values of B designs by dotted path; collects what is wrong with them."""
 
     def __init__(self, machine: Machine, overrides: Mapping[str, ArrayLike]) -> None:
         self.leaves = machine.leaves()
+        self._base = _base_arrays(machine)
         self.problems: dict[str, NDArray[np.bool_]] = {}
         self.designs = 1
         self._arrays: dict[str, NDArray[Any]] = {}
@@ -66,11 +81,9 @@ class _Values:
         self.designs = max(self.designs, len(values))
         if leaf.kind == "enum":
             return _codes(leaf, values)
-        try:
-            numbers = values.astype(np.float64)
-        except (TypeError, ValueError):
-            raise InputError("must be a number", field=leaf.path, found=values[0]) from None
-        return self._bounded(leaf, numbers)
+        if values.dtype.kind not in "biuf":
+            raise InputError("must be a number", field=leaf.path, found=values.flat[0])
+        return self._bounded(leaf, values.astype(np.float64))
 
     def _bounded(self, leaf: Leaf, numbers: Floats) -> Floats:
         """Bring numbers into the schema's range and note which designs needed it."""
@@ -94,14 +107,7 @@ class _Values:
     def __call__(self, path: str) -> NDArray[Any]:
         """Numbers, or codes of an enum (index into its choices); NaN where absent."""
         array = self._arrays.get(path)
-        if array is None:
-            leaf = self.leaves[path]
-            if leaf.kind == "enum":
-                array = np.array([leaf.choices.index(leaf.value)])  # type: ignore[arg-type]
-            else:
-                array = np.array([np.nan if leaf.value is None else float(leaf.value)])
-            self._arrays[path] = array
-        return array
+        return self._base[path] if array is None else array
 
     @property
     def node(self) -> Process:
@@ -112,7 +118,9 @@ class _Values:
 
     def or_else(self, path: str, default: ArrayLike) -> Floats:
         """The value at a path, or a default where it is absent."""
-        given = self(path)
+        given = self._arrays.get(path)
+        if given is None:
+            return default if self.leaves[path].value is None else self._base[path]  # type: ignore
         absent = np.isnan(given)
         if not absent.any():
             return given

@@ -49,6 +49,8 @@ WIDTH_SLOPE, WIDTH_FLOOR = 0.7, 0.3
 ENERGY_NODE_EXPONENT = 1.70
 #: Area goes with node^2 down to 22 nm (the tables' own ratio, 2.09 = (65 / 45)^2).
 AREA_NODE_EXPONENT = 2.0
+#: Column circuits of a port bit beyond CACTI's 64, in flip-flop areas (estimate).
+IO_FLIP_FLOPS = 3.0
 #: SRAM area is linear in size: smallest and largest rows differ by 11 % per bit.
 #: Beyond the table (above 1 MB) energy keeps the slope of the last doubling, area stays linear.
 
@@ -132,7 +134,8 @@ def sram(
     Banks multiply bandwidth but do not save energy, because the tree that joins them replaces the
     one inside a macro: CACTI's 128 KB in 32 banks (energy table of the Timeloop reference cases,
     32 nm, 18.18 pJ) costs what one bank of that size does (18.1 pJ here). Area: CACTI over the
-    size of one bank, plus 2 % a doubling of banks for routing (estimate).
+    size of one bank, plus sense amplifiers, drivers and latches of the bits beyond 64 and 2 % a
+    doubling of banks for routing (estimates).
 
     Args:
         capacity_bits: All banks together.
@@ -154,6 +157,9 @@ def sram(
     read = _across_nodes(log_kb, node, _READ, ENERGY_NODE_EXPONENT) * factor
     write = _across_nodes(log_kb, node, _WRITE, ENERGY_NODE_EXPONENT) * factor
     bank_area = _across_nodes(log_bank_kb, node, _AREA, AREA_NODE_EXPONENT) * area_below
+    bank_area = bank_area + register_area_mm2(
+        IO_FLIP_FLOPS * np.maximum(width - CACTI_WIDTH_BITS, 0.0), node_nm
+    )
     area = bank_area * banks * (1.0 + 0.02 * np.log2(banks))
     rows = np.maximum(capacity / banks / width, 1.0)
     return {
