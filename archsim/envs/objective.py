@@ -205,17 +205,17 @@ class Objective:
             refused = ~np.asarray(metrics["feasible"], dtype=bool)
             violation = np.where(refused & (violation == 0.0), 1.0, violation)
         feasible = violation == 0.0
-        excess = np.log1p(violation)
+        objective = np.where(feasible, z, PENALTY + np.log1p(violation))
         return {
             "feasible": feasible,
             "violation": violation,
-            "objective": np.where(feasible, z, PENALTY + excess),
-            "reward": np.where(feasible, 0.5 - 0.5 * z / (1 + np.abs(z)), -excess / (1 + excess)),
+            "objective": objective,
+            "reward": reward(objective, violation),
         }
 
-    def reward_of(self, objective: float) -> float:
-        """The reward that belongs to an objective value, e.g. to label an axis."""
-        if objective < PENALTY:
-            return 0.5 - 0.5 * objective / (1 + abs(objective))
-        excess = objective - PENALTY
-        return -excess / (1 + excess)
+
+def reward(objective: np.ndarray, violation: np.ndarray) -> np.ndarray:
+    """The reward of scored designs, float64[B] in (-1, 1), as the module says."""
+    excess = np.log1p(violation)
+    z = np.where(violation > 0, 0.0, objective)
+    return np.where(violation > 0, -excess / (1 + excess), 0.5 - 0.5 * z / (1 + np.abs(z)))

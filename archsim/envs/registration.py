@@ -1,0 +1,25 @@
+"""Registers the environments with Gymnasium; also its plug-in entry point."""
+
+from __future__ import annotations
+
+from gymnasium.envs.registration import register as gymnasium_register
+from gymnasium.envs.registration import registry
+
+#: Entry points by id: single and natively batched.
+ENVIRONMENTS: dict[str, tuple[str, str]] = {
+    "archsim/Accelerator-v0": (
+        "archsim.envs.accelerator:AcceleratorEnv",
+        "archsim.envs.accelerator:AcceleratorVectorEnv",
+    ),
+    "archsim/AcceleratorStepwise-v0": (
+        "archsim.envs.stepwise:AcceleratorStepwiseEnv",
+        "archsim.envs.stepwise:AcceleratorStepwiseVectorEnv",
+    ),
+}
+
+
+def register() -> None:
+    """Register every environment that is not registered yet."""
+    for name, (single, batched) in ENVIRONMENTS.items():
+        if name not in registry:
+            gymnasium_register(id=name, entry_point=single, vector_entry_point=batched)
