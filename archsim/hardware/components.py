@@ -8,7 +8,7 @@ scaling in ``scaling``. Constants carry their source beside them; "estimate" mar
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from archsim.hardware.scaling import Array, NodeLike, area_factor, energy_factor, fo4_s
 from archsim.hardware.sram import (
@@ -220,6 +220,8 @@ def vector_lane(
     }
 
 
+#: Index or indices into an enumeration.
+Codes = int | NDArray[np.int64]
 NETWORK_KINDS = ("bus", "systolic", "mesh")
 #: Flip-flop accesses per bit and hop: none on a bus (a driven wire), one shift register in a
 #: systolic chain; a mesh router writes and reads a buffer and drives a crossbar charged as two
@@ -229,7 +231,7 @@ HOP_ACCESSES: Array = np.array([0.0, 1.0, 4.0])
 HOP_FLIP_FLOPS: Array = np.array([0.5, 1.0, 20.0])
 
 
-def hop_energy_j_per_bit(kind: ArrayLike, pitch_mm: ArrayLike, node_nm: NodeLike) -> Array:
+def hop_energy_j_per_bit(kind: Codes, pitch_mm: ArrayLike, node_nm: NodeLike) -> Array:
     """Energy for one bit to cross one child pitch.
 
     Args:
@@ -241,12 +243,12 @@ def hop_energy_j_per_bit(kind: ArrayLike, pitch_mm: ArrayLike, node_nm: NodeLike
     return wire + HOP_ACCESSES[kind] * register_energy_j(1.0, node_nm)
 
 
-def hop_area_mm2(kind: ArrayLike, bits: ArrayLike, node_nm: NodeLike) -> Array:
+def hop_area_mm2(kind: Codes, bits: ArrayLike, node_nm: NodeLike) -> Array:
     """Network area at one child, mm2, for ``bits`` carried side by side."""
     return HOP_FLIP_FLOPS[kind] * register_area_mm2(bits, node_nm)
 
 
-def hop_leakage_w(kind: ArrayLike, bits: ArrayLike, node_nm: NodeLike) -> Array:
+def hop_leakage_w(kind: Codes, bits: ArrayLike, node_nm: NodeLike) -> Array:
     """Leakage of the network at one child, W."""
     flip_flops = HOP_FLIP_FLOPS[kind] * np.asarray(bits, dtype=np.float64)
     return REGFILE_LEAKAGE_W_PER_BIT * flip_flops * energy_factor(node_nm, REGFILE_NODE_NM)

@@ -82,6 +82,12 @@ def _leaf(path: str, name: str, info: FieldInfo, value: Any) -> Leaf | None:
     kinds: dict[Any, LeafKind] = {bool: "flag", int: "integer", float: "number"}
     if annotation not in kinds:
         return None
-    lower = next((m.ge for m in info.metadata if isinstance(m, annotated_types.Ge)), None)
-    upper = next((m.le for m in info.metadata if isinstance(m, annotated_types.Le)), None)
-    return Leaf(path, kinds[annotation], value, (), lower, upper, optional, False, text)
+    limits: dict[str, Any] = {"ge": None, "le": None}
+    for item in info.metadata:
+        if isinstance(item, annotated_types.Ge):
+            limits["ge"] = item.ge
+        elif isinstance(item, annotated_types.Le):
+            limits["le"] = item.le
+    return Leaf(
+        path, kinds[annotation], value, (), limits["ge"], limits["le"], optional, False, text
+    )

@@ -75,28 +75,34 @@ class Tier(Strict):
 
     name: Name = Field(description="unique within the machine")
     kind: TierKind = Field(description="memory kind; custom = every figure given here")
-    channels: int = Field(1, ge=1, le=4096, description="independent channels of that kind")
+    channels: int = Field(default=1, ge=1, le=4096, description="independent channels of that kind")
     capacity_bytes: float = Field(ge=1, le=1e18, description="total capacity, bytes")
     bandwidth_bytes_per_s: float | None = Field(
-        None, ge=1, le=1e18, description="peak of all channels together, bytes/s; default from kind"
+        default=None,
+        ge=1,
+        le=1e18,
+        description="peak of all channels, bytes/s; default kind x channels, and wins over both",
     )
     latency_s: float | None = Field(
-        None, ge=0, le=1, description="idle access latency, s; default from kind"
+        default=None, ge=0, le=1, description="idle access latency, s; default from kind"
     )
     read_energy_j_per_bit: float | None = Field(
-        None, ge=0, le=1e-6, description="energy of one bit read, J; default from kind"
+        default=None, ge=0, le=1e-6, description="energy of one bit read, J; default from kind"
     )
     write_energy_j_per_bit: float | None = Field(
-        None, ge=0, le=1e-6, description="energy of one bit written, J; default from kind"
+        default=None, ge=0, le=1e-6, description="energy of one bit written, J; default from kind"
     )
     background_power_w: float | None = Field(
-        None, ge=0, le=1e6, description="standby power of the tier, W; default from kind"
+        default=None, ge=0, le=1e6, description="standby power of the tier, W; default from kind"
     )
     phy_area_mm2: float | None = Field(
-        None, ge=0, le=1e5, description="PHY and controller area on the die, mm2; default from kind"
+        default=None,
+        ge=0,
+        le=1e5,
+        description="PHY and controller area on the die, mm2; default from kind",
     )
     burst_bits: float | None = Field(
-        None, ge=1, le=1e6, description="bits moved by one access, bits; default from kind"
+        default=None, ge=1, le=1e6, description="bits moved by one access, bits; default from kind"
     )
 
     @model_validator(mode="after")
@@ -125,32 +131,39 @@ class Mac(Strict):
     """The multiply-accumulate unit; operand widths come from the engine's precision."""
 
     component: Literal["int_mac", "int_mac_dense", "fp_mac"] = Field(
-        "int_mac",
+        default="int_mac",
         description="int_mac: Aladdin figures; int_mac_dense, fp_mac: Horowitz's 45 nm table",
     )
     cycles: float = Field(
-        1.0, ge=1e-3, le=4096, description="cycles between two MACs of one unit (bit-serial > 1)"
+        default=1.0,
+        ge=1e-3,
+        le=4096,
+        description="cycles between two MACs of one unit (bit-serial > 1)",
     )
     mantissa_bits: int | None = Field(
-        None,
+        default=None,
         ge=1,
         le=64,
         description="fp_mac: significand bits with the hidden one (bf16: 8); default IEEE's",
     )
-    energy_j: float | None = Field(None, ge=0, le=1e-6, description="override: J per MAC")
-    leakage_w: float | None = Field(None, ge=0, le=1, description="override: W per MAC unit")
-    area_mm2: float | None = Field(None, ge=0, le=100, description="override: mm2 per MAC unit")
+    energy_j: float | None = Field(default=None, ge=0, le=1e-6, description="override: J per MAC")
+    leakage_w: float | None = Field(
+        default=None, ge=0, le=1, description="override: W per MAC unit"
+    )
+    area_mm2: float | None = Field(
+        default=None, ge=0, le=100, description="override: mm2 per MAC unit"
+    )
 
 
 class Network(Strict):
     """What carries words across the children of a fanout slot."""
 
     kind: Literal["bus", "systolic", "mesh"] = Field(
-        "bus",
+        default="bus",
         description="bus: wire only; systolic: wire + a register a hop; mesh: wire + a router",
     )
     hop_energy_j_per_bit: float | None = Field(
-        None, ge=0, le=1e-6, description="override: J for one bit to cross one child pitch"
+        default=None, ge=0, le=1e-6, description="override: J for one bit to cross one child pitch"
     )
 
 
@@ -161,21 +174,29 @@ class Storage(Strict):
     component: Literal["sram", "regfile", "register"] = Field(description="kind of array")
     capacity_bytes: float = Field(ge=0.125, le=1e12, description="capacity of one instance, bytes")
     width_bits: int = Field(ge=1, le=65536, description="bits of one access to one bank")
-    banks: int = Field(1, ge=1, le=65536, description="separate macros behind one slot")
+    banks: int = Field(default=1, ge=1, le=65536, description="separate macros behind one slot")
     keeps: tuple[Role, ...] = Field(min_length=1, max_length=3, description="operands it may hold")
     double_buffered: bool = Field(
-        False, description="half the capacity is being filled while the other half is used"
+        default=False, description="half the capacity is being filled while the other half is used"
     )
     read_bandwidth_bits_per_cycle: float | None = Field(
-        None, ge=1e-3, le=1e9, description="per instance; default banks x width_bits"
+        default=None, ge=1e-3, le=1e9, description="per instance; default banks x width_bits"
     )
     write_bandwidth_bits_per_cycle: float | None = Field(
-        None, ge=1e-3, le=1e9, description="per instance; default banks x width_bits"
+        default=None, ge=1e-3, le=1e9, description="per instance; default banks x width_bits"
     )
-    read_energy_j: float | None = Field(None, ge=0, le=1, description="override: J per access")
-    write_energy_j: float | None = Field(None, ge=0, le=1, description="override: J per access")
-    leakage_w: float | None = Field(None, ge=0, le=1e6, description="override: W per instance")
-    area_mm2: float | None = Field(None, ge=0, le=1e5, description="override: mm2 per instance")
+    read_energy_j: float | None = Field(
+        default=None, ge=0, le=1, description="override: J per access"
+    )
+    write_energy_j: float | None = Field(
+        default=None, ge=0, le=1, description="override: J per access"
+    )
+    leakage_w: float | None = Field(
+        default=None, ge=0, le=1e6, description="override: W per instance"
+    )
+    area_mm2: float | None = Field(
+        default=None, ge=0, le=1e5, description="override: mm2 per instance"
+    )
 
 
 class Fanout(Strict):
@@ -184,7 +205,7 @@ class Fanout(Strict):
     name: Name = Field(description="unique within the engine")
     fanout: int = Field(ge=1, le=1_048_576, description="number of children")
     axis: Literal["x", "y"] = Field(description="physical axis the children are laid along")
-    network: Network = Field(default_factory=Network, description="how words reach the children")
+    network: Network = Field(default=Network(), description="how words reach the children")
 
 
 def _slot_tag(value: Any) -> str:
@@ -212,7 +233,7 @@ class SpatialEngine(Strict):
     slots: tuple[Slot, ...] = Field(
         min_length=1, max_length=16, description="outer to inner, between the tier and the MACs"
     )
-    mac: Mac = Field(default_factory=Mac)
+    mac: Mac = Field(default=Mac())
 
     @model_validator(mode="after")
     def _check(self) -> SpatialEngine:
@@ -244,11 +265,17 @@ class VectorEngine(Strict):
     kind: Literal["vector"]
     lanes: int = Field(ge=1, le=1_048_576, description="scalar operations started per cycle")
     backing: Name = Field(description="tier the operands come from and go to")
-    component: Literal["int_alu", "fp_alu"] = Field("int_alu", description="kind of lane")
-    registers: int = Field(8, ge=1, le=4096, description="words of register file per lane")
-    op_energy_j: float | None = Field(None, ge=0, le=1e-6, description="override: J per operation")
-    leakage_w: float | None = Field(None, ge=0, le=1e4, description="override: W, all lanes")
-    area_mm2: float | None = Field(None, ge=0, le=1e5, description="override: mm2, all lanes")
+    component: Literal["int_alu", "fp_alu"] = Field(default="int_alu", description="kind of lane")
+    registers: int = Field(default=8, ge=1, le=4096, description="words of register file per lane")
+    op_energy_j: float | None = Field(
+        default=None, ge=0, le=1e-6, description="override: J per operation"
+    )
+    leakage_w: float | None = Field(
+        default=None, ge=0, le=1e4, description="override: W, all lanes"
+    )
+    area_mm2: float | None = Field(
+        default=None, ge=0, le=1e5, description="override: mm2, all lanes"
+    )
 
 
 #: Kinds of engine; later kinds (gpu, pim) join this union with their own ``kind`` literal.
@@ -262,15 +289,21 @@ class Link(Strict):
     """
 
     name: Name = Field(description="unique within the machine")
-    kind: LinkKind = Field("custom", description="link standard; custom = figures given here")
-    endpoints: tuple[Name, Name] = Field(description="tier or engine names, or host, or peer")
-    lanes: int = Field(1, ge=1, le=4096, description="lanes (PCIe) or links (NVLink) ganged")
-    bandwidth_bytes_per_s: float | None = Field(
-        None, ge=1, le=1e18, description="one direction, bytes/s; default from kind x lanes"
+    kind: LinkKind = Field(
+        default="custom", description="link standard; custom = figures given here"
     )
-    latency_s: float | None = Field(None, ge=0, le=10, description="one way, s; default from kind")
+    endpoints: tuple[Name, Name] = Field(description="tier or engine names, or host, or peer")
+    lanes: int = Field(
+        default=1, ge=1, le=4096, description="lanes (PCIe) or links (NVLink) ganged"
+    )
+    bandwidth_bytes_per_s: float | None = Field(
+        default=None, ge=1, le=1e18, description="one direction, bytes/s; default from kind x lanes"
+    )
+    latency_s: float | None = Field(
+        default=None, ge=0, le=10, description="one way, s; default from kind"
+    )
     energy_j_per_bit: float | None = Field(
-        None, ge=0, le=1e-6, description="J per bit moved; default from kind"
+        default=None, ge=0, le=1e-6, description="J per bit moved; default from kind"
     )
 
 
@@ -288,14 +321,14 @@ class Machine(Strict):
     technology_nm: float = Field(ge=7, le=130, description="logic node, nm")
     clock_hz: float = Field(ge=1e3, le=2e10, description="clock of all engines, Hz")
     area_overhead: float = Field(
-        AREA_OVERHEAD,
+        default=AREA_OVERHEAD,
         ge=0,
         le=20,
         description="control, clock, routing, pads: fraction added to the area of cells and macros",
     )
     tiers: tuple[Tier, ...] = Field(min_length=1, max_length=64)
     engines: tuple[Engine, ...] = Field(min_length=1, max_length=64)
-    links: tuple[Link, ...] = Field((), max_length=256)
+    links: tuple[Link, ...] = Field(default=(), max_length=256)
 
     @model_validator(mode="after")
     def _check(self) -> Machine:

@@ -272,7 +272,7 @@ def _slot(
         }  # fmt: skip
     capacity = values(path + "capacity_bytes") * 8.0
     width, banks = values(path + "width_bits"), values(path + "banks")
-    words = {role: bits[role] for role in slot.keeps}
+    words = [bits[role] for role in slot.keeps]
     values.flag(f"{slot.name} is narrower than a word it keeps", width < _largest(words))
     row, double = width * banks, values(path + "double_buffered")
     usable = capacity * (1.0 - 0.5 * double)
@@ -298,9 +298,9 @@ def _slot(
     }
 
 
-def _largest(words: Mapping[str, Floats]) -> Floats:
+def _largest(words: list[Floats]) -> Floats:
     result = _ONE
-    for word in words.values():
+    for word in words:
         result = np.maximum(result, word)
     return result
 
@@ -431,7 +431,7 @@ def _assemble(
         return np.array(np.broadcast_to(column, (count,)))
 
     def stacked(columns: list[NDArray[Any]], dtype: type = np.float64) -> NDArray[Any]:
-        out = np.empty((count, len(columns)), dtype=dtype)
+        out: NDArray[Any] = np.empty((count, len(columns)), dtype=dtype)
         for index, column in enumerate(columns):
             out[:, index] = column
         return out
