@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import types
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,6 +12,8 @@ from typing import Any, Literal, Union, get_args, get_origin
 import annotated_types
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
+
+from archsim.errors import InputError
 
 LeafKind = Literal["number", "integer", "flag", "enum"]
 
@@ -91,3 +94,36 @@ def _leaf(path: str, name: str, info: FieldInfo, value: Any) -> Leaf | None:
     return Leaf(
         path, kinds[annotation], value, (), limits["ge"], limits["le"], optional, False, text
     )
+
+
+def unknown_path(path: str, known: Mapping[str, Leaf], machine: str) -> InputError:
+    """The error for a misspelt dotted path, naming the nearest existing ones."""
+    near = difflib.get_close_matches(str(path), list(known), n=3, cutoff=0.5)
+    if not near:
+        last = str(path).rsplit(".", 1)[-1]
+        near = [candidate for candidate in known if candidate.endswith("." + last)][:3]
+    hint = " or ".join(near) if near else f"one of {', '.join(list(known)[:6])} ..."
+    return InputError(
+        "no such value in this machine", source=machine, field=str(path), expected=hint
+    )
+
+
+_UNION_TAGS = {"storage_slot", "fanout_slot", "spatial", "vector"}
+
+
+def named_field(field: str | None, data: Any) -> str | None:
+    """Rewrite pydantic's location (list indices, union tags) into a dotted path by names."""
+    if field is None:
+        return None
+    parts, node = [], data
+    for part in field.split("."):
+        if isinstance(node, (list, tuple)) and part.isdigit() and int(part) < len(node):
+            node = node[int(part)]
+            name = node.get("name") if isinstance(node, Mapping) else None
+            parts.append(str(name) if isinstance(name, str) else part)
+        elif isinstance(node, Mapping) and part not in node and part in _UNION_TAGS:
+            continue
+        else:
+            node = node.get(part) if isinstance(node, Mapping) else None
+            parts.append(part)
+    return ".".join(parts)

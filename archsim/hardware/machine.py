@@ -25,7 +25,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Discriminator, Field, StringConstraints, Tag, model_validator
 
 from archsim.errors import InputError
-from archsim.hardware.leaves import Leaf, list_leaves
+from archsim.hardware.leaves import Leaf, list_leaves, named_field, unknown_path
 from archsim.hardware.tiers import LINK_KINDS, TIER_KINDS
 from archsim.inputs import Strict, parse_yaml, read_text, validate
 
@@ -399,43 +399,10 @@ class Machine(Strict):
         return _validate(data, self.name)
 
 
-def unknown_path(path: str, known: Mapping[str, Leaf], machine: str) -> InputError:
-    """The error for a misspelt dotted path, naming the nearest existing ones."""
-    near = difflib.get_close_matches(str(path), list(known), n=3, cutoff=0.5)
-    if not near:
-        last = str(path).rsplit(".", 1)[-1]
-        near = [candidate for candidate in known if candidate.endswith("." + last)][:3]
-    hint = " or ".join(near) if near else f"one of {', '.join(list(known)[:6])} ..."
-    return InputError(
-        "no such value in this machine", source=machine, field=str(path), expected=hint
-    )
-
-
 def _unique(names: list[str], where: str) -> None:
     for name in names:
         if names.count(name) > 1:
             raise InputError("duplicate name", field=where, found=name)
-
-
-_TAGS = {"storage_slot", "fanout_slot", "spatial", "vector"}
-
-
-def _named_field(field: str | None, data: Any) -> str | None:
-    """Rewrite pydantic's location (list indices, union tags) into a dotted path by names."""
-    if field is None:
-        return None
-    parts, node = [], data
-    for part in field.split("."):
-        if isinstance(node, (list, tuple)) and part.isdigit() and int(part) < len(node):
-            node = node[int(part)]
-            name = node.get("name") if isinstance(node, Mapping) else None
-            parts.append(str(name) if isinstance(name, str) else part)
-        elif isinstance(node, Mapping) and part not in node and part in _TAGS:
-            continue
-        else:
-            node = node.get(part) if isinstance(node, Mapping) else None
-            parts.append(part)
-    return ".".join(parts)
 
 
 def _validate(data: Any, source: object) -> Machine:
@@ -445,7 +412,7 @@ def _validate(data: Any, source: object) -> Machine:
         raise InputError(
             error.message,
             source=source,
-            field=_named_field(error.field, data),
+            field=named_field(error.field, data),
             found=error.found,
             expected=error.expected,
         ) from None

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from archsim.errors import InputError
 from archsim.hardware import components, sram
-from archsim.hardware.leaves import Leaf
+from archsim.hardware.leaves import Leaf, unknown_path
 from archsim.hardware.machine import (
     ROLES,
     Fanout,
@@ -23,7 +23,6 @@ from archsim.hardware.machine import (
     SpatialEngine,
     Storage,
     VectorEngine,
-    unknown_path,
 )
 from archsim.hardware.scaling import Process
 from archsim.hardware.table import EngineTable, Floats
