@@ -14,10 +14,10 @@ class Options(AgentOptions):
     """Options of A2C. SB3's names; its own defaults are for budgets of millions."""
 
     learning_rate: float = option(7e-3, "Step size of RMSprop.", low=1e-7, high=1.0)
-    n_steps: int = option(8, "Designs between two updates.", low=2)
+    n_steps: int = option(16, "Designs between two updates.", low=2)
     gamma: float = option(0.0, "Discount: what later designs count.", low=0.0, high=1.0)
     gae_lambda: float = option(1.0, "Bias against variance (GAE).", low=0.0, high=1.0)
-    ent_coef: float = option(0.003, "Weight of the entropy bonus.", low=0.0)
+    ent_coef: float = option(0.0, "Weight of the entropy bonus.", low=0.0)
     vf_coef: float = option(0.5, "Weight of the value loss.", low=0.0)
     normalize_advantage: bool = option(True, "Standardise advantages within a rollout.")
     hidden: tuple[int, ...] = option((32, 32), "Units of the hidden layers.", low=1)

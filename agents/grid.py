@@ -98,6 +98,8 @@ class GridSearch:
                 if left is not None:
                     ready = min(ready, self.evaluate.whole_steps(left))
                     left -= ready
+                if not ready:
+                    continue
                 self.evaluate(waiting[:ready])
                 waiting = waiting[ready:]
                 if left is not None and left <= 0:

@@ -54,9 +54,8 @@ class Mating:
 
     def do(self, problem: Any, population: Any, count: int, **_: Any) -> Any:
         """Select, cross and mutate; returns ``count`` children as a pymoo population."""
-        designs = population.get("X").astype(np.int64)
-        rank, crowding = population.get("rank", "crowding")
-        violation = population.get("CV")[:, 0]
+        designs, rank, crowding, violation = population.get("X", "rank", "crowding", "CV")
+        violation = violation[:, 0]
         mothers = self.select(violation, rank, crowding, count)
         fathers = self.select(violation, rank, crowding, count)
         take = self.rng.random((count, designs.shape[1])) < 0.5
@@ -173,5 +172,6 @@ class Nsga2:
                 # With no named objectives the scalar one is searched.
                 metrics = [scores.metric(name) for name in self.names] or [scores.objective]
                 children.set("F", np.stack(metrics, axis=1))
-                children.set("G", scores.violation[:, None])
+                # CV is what pymoo would sum up from G, a Python call for every design.
+                children.set("CV", scores.violation[:, None])
                 algorithm.tell(infills=children)

@@ -16,7 +16,7 @@ from archsim.agents.sb3 import policy_name, prepare, train
 class Options(AgentOptions):
     """Options of SAC. SB3's names; its own defaults are for budgets of millions."""
 
-    learning_rate: float = option(3e-3, "Step size of Adam.", low=1e-7, high=1.0)
+    learning_rate: float = option(1e-3, "Step size of Adam.", low=1e-7, high=1.0)
     learning_starts: int = option(24, "Uniform random designs before learning starts.", low=1)
     batch_size: int = option(64, "Designs replayed a gradient step.", low=2)
     train_freq: int = option(1, "Designs between two rounds of gradient steps.", low=1)

@@ -4,13 +4,12 @@
 nothing but the gym API, and raises `AgentCheckError` with every problem it found.
 """
 
-from archsim.testing.check import AgentCheckError, AgentReport, BudgetExhausted, check_agent
+from archsim.testing.check import AgentCheckError, AgentReport, check_agent
 from archsim.testing.toy import ToyEnv, ToyProblem, ToyStepwiseEnv, ToyVectorEnv
 
 __all__ = [
     "AgentCheckError",
     "AgentReport",
-    "BudgetExhausted",
     "ToyEnv",
     "ToyProblem",
     "ToyStepwiseEnv",

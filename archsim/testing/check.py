@@ -12,16 +12,13 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
+from archsim.envs.recorder import BudgetExhausted
 from archsim.errors import ArchsimError, InputError
-from archsim.testing.toy import OBJECTIVE_NAMES, ToyEnv, ToyStepwiseEnv, ToyVectorEnv, toy_problem
+from archsim.testing.toy import ToyEnv, ToyStepwiseEnv, ToyVectorEnv, toy_problem
 
 
 class AgentCheckError(ArchsimError, AssertionError):
     """An agent does not keep the contract; the message lists every problem found."""
-
-
-class BudgetExhausted(gym.error.Error):
-    """Raised when an environment is used after ``info["budget_exhausted"]``."""
 
 
 class _GiveUp(BaseException):
@@ -40,7 +37,7 @@ class _Audit:
         self.env, self.budget = env, budget
         self.vector = isinstance(env, gym.vector.VectorEnv)
         self.actions: list[bytes] = []
-        self.designs: set[bytes] = set()
+        self.designs: set[str] = set()
         self.used = self.steps = self.refusals = self.idle_resets = 0
         self.best = np.inf
         self.best_reward = -np.inf
@@ -104,12 +101,12 @@ class _Audit:
             if reward[best] > self.best_reward:
                 self.best_reward = float(reward[best])
                 self.best = float(np.ravel(info["objective"])[best])
-            metrics = [np.ravel(info[name])[:counted] for name in (*OBJECTIVE_NAMES, "area_mm2")]
-            self.designs.update(row.tobytes() for row in np.stack(metrics, axis=1))
+            designs = np.atleast_2d(info["design"])[:counted]
+            self.designs.update(self.env.space.keys(designs))
         info = dict(info, evaluations=self.used)
         if self.used >= self.budget:
             truncated = np.ones_like(truncated) if self.vector else True
-            info["budget_exhausted"] = True
+            info["budget_exhausted"] = np.ones_like(truncated) if self.vector else True
         # A vector environment resets itself.
         self.finished = not self.vector and bool(terminated or truncated)
         return terminated, truncated, info
