@@ -12,6 +12,9 @@ from dataclasses import replace
 from archsim.errors import InputError
 from archsim.workload.graph import Einsum, Operation, Tensor, Workload
 
+#: Two prime batches that extents of real models are no multiples of; see ``infer_batch``.
+PROBES = (7919, 7907)
+
 
 def _scaled(value: int, new: int, old: int, workload: str, field: str) -> int:
     scaled, rest = divmod(value * new, old)

@@ -247,19 +247,47 @@ class Builder:
         self._add_bias(name, output, bias)
 
     def matmul(
-        self, name: str, first: str, second: str, output: str, *, rows: int, inner: int
+        self,
+        name: str,
+        first: str,
+        second: str,
+        output: str,
+        shapes: tuple[Sequence[int], Sequence[int]],
     ) -> None:
-        """Append products of activations: ``G`` independent ones of ``rows x inner x columns``.
+        """Append a NumPy-style matmul, by what its operands are.
 
-        Where the second operand is one for several of the first (broadcast batch axes), it is
-        counted once for each, as it is multiplied once for each.
+        One matrix for all rows is a ``gemm``, also where the weight stands first (the product of
+        the transposes). Else there are ``G`` independent products; where batch axes broadcast, an
+        operand is counted once for each product it takes part in.
+
+        Args:
+            name: Name of the operation.
+            first: Left operand.
+            second: Right operand.
+            output: Tensor written.
+            shapes: Shapes of the operands as they are multiplied (views of weights differ from
+                the weights).
         """
-        total = prod(self.shape(output))
-        columns = prod(self.shape(second)[-1:]) if len(self.shape(second)) > 1 else 1
-        groups, odd = divmod(total, rows * columns)
-        if odd:
-            raise InputError("matmul operands do not fit", field=name, found=self.shape(output))
-        self.product(name, first, second, output, groups, rows, inner, columns)
+        a, b = shapes
+        held = [self.tensors[t].role in ("weight", "constant") for t in (first, second)]
+        if held[0] and not held[1] and len(a) > 1 and prod(a[:-2]) == 1:
+            self.linear(name, second, first, output, inner=a[-1], columns=a[-2])
+        elif prod(b[:-2]) == 1:
+            columns = b[-1] if len(b) > 1 else 1
+            self.linear(name, first, second, output, inner=a[-1], columns=columns)
+        else:
+            rows = a[-2] if len(a) > 1 else 1
+            groups = prod(self.shape(output)) // (rows * b[-1])
+            self.product(name, first, second, output, groups, rows, a[-1], b[-1])
+
+    def contract(
+        self, name: str, first: str, second: str, output: str, sizes: dict[str, int]
+    ) -> None:
+        """Append the product an einsum equation was reduced to (``operators.einsum_sizes``)."""
+        if sizes["groups"] == 1:
+            self.linear(name, first, second, output, inner=sizes["inner"], columns=sizes["columns"])
+        else:
+            self.product(name, first, second, output, **sizes)
 
     def product(
         self,
@@ -294,12 +322,14 @@ class Builder:
         output: str,
         *,
         mask: str | None = None,
+        causal: bool = False,
         bits: float = 32.0,
     ) -> None:
         """Append scaled dot-product attention: scores, softmax (with mask), weighted values.
 
         Shapes are ``[..., heads, tokens, width]``; fewer key heads are shared by query heads
-        (grouped-query attention). The scale is folded into the softmax's exponent.
+        (grouped-query attention). The scale is folded into the softmax's exponent. A causal mask
+        costs an operation a score; the products are counted in full, as dense kernels do them.
         """
         q, k, v = self.shape(query), self.shape(key), self.shape(value)
         if min(len(q), len(k), len(v)) < 3 or q[-1] != k[-1] or k[-2] != v[-2]:
@@ -311,7 +341,8 @@ class Builder:
         inputs = (scores,) if mask is None else (scores, mask)
         if mask is not None:
             broadcast(self.shape(scores), self.shape(mask))
-        self.vector(f"{name}.softmax", "softmax_masked" if mask else "softmax", inputs, (weights,))
+        kind = "softmax_masked" if mask or causal else "softmax"
+        self.vector(f"{name}.softmax", kind, inputs, (weights,))
         self.product(f"{name}.av", weights, value, output, groups, q[-2], k[-2], v[-1])
 
     def workload(self, outputs: Sequence[str], source: str = "", licence: str = "") -> Workload:

@@ -14,13 +14,14 @@ from archsim.workload.graph import Workload
 SUFFIXES = (".yaml", ".yml", ".onnx", ".csv")
 
 
-def _folder() -> Path:
+def shipped_folder() -> Path:
+    """The folder the shipped workloads lie in."""
     return Path(str(files("archsim") / "workloads"))
 
 
 def available_workloads() -> tuple[str, ...]:
     """Names of the shipped workloads, sorted."""
-    return tuple(sorted(path.stem for path in _folder().glob("*.yaml")))
+    return tuple(sorted(path.stem for path in shipped_folder().glob("*.yaml")))
 
 
 def load_workload(name_or_path: str | Path, batch: int | None = None) -> Workload:
@@ -45,7 +46,7 @@ def load_workload(name_or_path: str | Path, batch: int | None = None) -> Workloa
         )
     from archsim.workload.yaml_form import load_workload_yaml
 
-    workload = load_workload_yaml(_folder() / f"{text}.yaml")
+    workload = load_workload_yaml(shipped_folder() / f"{text}.yaml")
     return workload if batch is None else rebatch(workload, batch)
 
 

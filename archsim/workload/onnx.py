@@ -16,7 +16,7 @@ import numpy as np
 
 from archsim.errors import InputError, MissingExtraError
 from archsim.workload import onnx_compute, onnx_movement
-from archsim.workload.batch import infer_batch, rebatch
+from archsim.workload.batch import PROBES, infer_batch, rebatch
 from archsim.workload.builder import MAX_OPERATIONS, Builder
 from archsim.workload.graph import Workload
 from archsim.workload.onnx_context import FOLD_ELEMENTS, WEIGHT_TYPES, Context, Node, Value
@@ -27,9 +27,6 @@ if TYPE_CHECKING:
 MAX_FILE_BYTES = 2 << 30  # the limit of a protobuf message
 
 HANDLERS = onnx_compute.HANDLERS | onnx_movement.HANDLERS
-
-#: Two batches no other extent is a multiple of; see ``infer_batch``.
-PROBES = (7919, 7907)
 
 #: Operators whose value may be computed when all operands are small constants.
 FOLDED = frozenset(
@@ -95,7 +92,8 @@ def import_onnx(
     Args:
         path: The model file.
         batch: Batch wanted; None is 1 for a symbolic batch and the file's own for a fixed one.
-        symbols: Values of all other symbolic dimensions.
+        symbols: Values of all other symbolic dimensions. ``"INPUT.AXIS"`` names a dimension
+            without a name, or changes a fixed one (another image size, say).
 
     Raises:
         InputError: Not an ONNX model, an unbound symbol, a shape that depends on data, or an
@@ -193,8 +191,11 @@ class _Importer:
                 raise InputError("has no tensor shape", field=f"input {value.name}")
             shape: list[int | str] = []
             for axis, dim in enumerate(tensor.shape.dim):
-                known = dim.HasField("dim_value") and dim.dim_value > 0
-                shape.append(dim.dim_value if known else dim.dim_param or f"{value.name}.{axis}")
+                place = f"{value.name}.{axis}"
+                known = (
+                    dim.HasField("dim_value") and dim.dim_value > 0 and place not in self.symbols
+                )
+                shape.append(dim.dim_value if known else dim.dim_param or place)
             dims[value.name], types[value.name] = shape, tensor.elem_type
         return _Inputs(dims, types, *self._batch_of(dims))
 
@@ -316,9 +317,7 @@ def _walk(context: Context, proto: onnx.NodeProto, index: int, opset: int) -> No
         twice = next((name for name in proto.output if name and name in context.values), None)
         if twice is not None:
             raise InputError(f"writes {twice!r}, which is written already")
-        node = Node(
-            proto.op_type, label, inputs, list(proto.output), _attributes(proto), opset
-        )
+        node = Node(proto.op_type, label, inputs, list(proto.output), _attributes(proto), opset)
         standard = proto.domain in ("", "ai.onnx")
         if proto.op_type == "Constant" and standard:
             _constant(context, node)
@@ -327,10 +326,9 @@ def _walk(context: Context, proto: onnx.NodeProto, index: int, opset: int) -> No
         if handler is None or not (standard or proto.op_type in ("Gelu",)):
             operator = proto.op_type if standard else f"{proto.domain}.{proto.op_type}"
             raise InputError(f"no cost is known for operator {operator}")
-        if not any(value.origin == "graph" for value in node.present):
-            if _fold(context, node, proto, handler, opset):
-                return
-        handler(context, node)
+        constant = all(value.origin != "graph" for value in node.present)
+        if not (constant and _fold(context, node, proto, handler, opset)):
+            handler(context, node)
     except InputError as error:
         raise InputError(
             f"{error.message} (operator {proto.op_type})",
@@ -366,9 +364,7 @@ def _constant(context: Context, node: Node) -> None:
     context.roots[name] = context.values[name].shape
 
 
-def _fold(
-    context: Context, node: Node, proto: onnx.NodeProto, handler: Any, opset: int
-) -> bool:
+def _fold(context: Context, node: Node, proto: onnx.NodeProto, handler: Any, opset: int) -> bool:
     """Take a node of constants only. False if it has to be done at run time after all."""
     weights = [value for value in node.present if value.origin == "weight"]
     context.dry = True

@@ -17,6 +17,7 @@ from archsim.workload.onnx_context import (
 )
 from archsim.workload.operators import (
     broadcast,
+    einsum_sizes,
     matmul_shape,
     reduced_shape,
     same_padding,
@@ -58,7 +59,9 @@ def elementwise(context: Context, node: Node) -> None:
     values = node.present
     if node.op == "Where":  # the condition leads in ONNX; the data leads here
         values = [*values[1:], values[0]]
-    single = kind in ("add", "mul", "min", "max", "mean") and len(values) == 1
+    # A single number is part of the instruction, not an operand that is read.
+    values = [v for v in values if v.origin != "constant" or v.elements > 1] or values[:1]
+    single = kind in ("add", "mul", "min", "max", "mean") and len(node.present) == 1
     type = values[0].type
     context.vector(node, "identity" if single else kind, shape, values, type=type)
 
@@ -147,7 +150,7 @@ def _conv_of(context: Context, node: Node, data: Value, weight: Value, bias: Val
         lambda: context.builder.conv(
             node.name,
             context.read(data),
-            context.read(weight, None if weight.origin == "graph" else "weight"),
+            _operand(context, weight),
             output,
             stride=stride,
             dilation=dilation,
@@ -199,7 +202,7 @@ def conv_transpose(context: Context, node: Node) -> None:
         lambda: context.builder.conv_transpose(
             node.name,
             context.read(data),
-            context.read(weight, None if weight.origin == "graph" else "weight"),
+            _operand(context, weight),
             output,
             stride=stride,
             dilation=dilation,
@@ -225,7 +228,7 @@ def gemm(context: Context, node: Node) -> None:
         lambda: context.builder.linear(
             node.name,
             context.read(data),
-            context.read(weight, None if weight.origin == "graph" else "weight"),
+            _operand(context, weight),
             output,
             inner=inner,
             columns=columns,
@@ -234,38 +237,17 @@ def gemm(context: Context, node: Node) -> None:
     )
 
 
+def _operand(context: Context, value: Value) -> str:
+    """Register an operand of a product; a constant one is a weight."""
+    return context.read(value, None if value.origin == "graph" else "weight")
+
+
 def _matmul_of(context: Context, node: Node, first: Value, second: Value) -> None:
-    shape = matmul_shape(first.shape, second.shape)
-    output = context.result(node, shape)
-    if context.dry:
-        return
-    inner = first.shape[-1]
-    a, b = (value.shape for value in (first, second))
-    role = "weight"
-    if first.origin != "graph" and second.origin == "graph" and prod(a[:-2]) == 1 and len(a) > 1:
-        # weight x activation: the product of the transposes, with the weight as second factor
-        columns = a[-2]
-        context.builder.linear(
-            node.name,
-            context.read(second),
-            context.read(first, role),
-            output,
-            inner=inner,
-            columns=columns,
-        )
-        return
-    name = context.read(second, role if second.origin != "graph" else None)
-    if prod(b[:-2]) == 1:
-        columns = b[-1] if len(b) > 1 else 1
-        context.builder.linear(
-            node.name, context.read(first), name, output, inner=inner, columns=columns
-        )
-    else:
-        rows, columns = (a[-2] if len(a) > 1 else 1), b[-1]
-        groups = prod(shape) // (rows * columns)
-        context.builder.product(
-            node.name, context.read(first), name, output, groups, rows, inner, columns
-        )
+    shapes = (first.shape, second.shape)
+    output = context.result(node, matmul_shape(*shapes))
+    if not context.dry:
+        names = (_operand(context, first), _operand(context, second))
+        context.builder.matmul(node.name, *names, output, shapes)
 
 
 @HANDLERS.on("MatMul", "MatMulInteger")
@@ -280,42 +262,14 @@ def qlinear_matmul(context: Context, node: Node) -> None:
 
 @HANDLERS.on("Einsum")
 def einsum(context: Context, node: Node) -> None:
-    """Products of two operands without repeated or one-sided summed labels."""
-    equation = node.text("equation", "").replace(" ", "")
-    left, arrow, right = equation.partition("->")
-    terms = left.split(",")
-    plain = arrow and "." not in equation and all(len(set(t)) == len(t) for t in (*terms, right))
-    if not plain or len(terms) != 2 or len(node.present) != 2:
-        raise InputError("only products of two operands are supported", found=equation)
-    extents: dict[str, int] = {}
-    for term, value in zip(terms, node.present, strict=True):
-        if len(term) != len(value.shape):
-            raise InputError("labels and ranks differ", found=[equation, value.shape])
-        for label, extent in zip(term, value.shape, strict=True):
-            if extents.setdefault(label, extent) != extent:
-                raise InputError("extents of a label differ", found=label)
-    first, second = (set(term) for term in terms)
-    out = set(right)
-    lone = (first ^ second) - out
-    if lone or not out <= first | second:
-        raise InputError("a label of one operand alone is summed", found=equation)
-    size = {key: prod(extents[label] for label in labels) for key, labels in {
-        "groups": first & second & out,
-        "inner": (first & second) - out,
-        "rows": first - second,
-        "columns": second - first,
-    }.items()}  # fmt: skip
-    output = context.result(node, tuple(extents[label] for label in right))
-    if context.dry:
-        return
-    a, b = node.present
-    weight = context.read(b, None if b.origin == "graph" else "weight")
-    if size["groups"] == 1:
-        context.builder.linear(
-            node.name, context.read(a), weight, output, inner=size["inner"], columns=size["columns"]
-        )
-    else:
-        context.builder.product(node.name, context.read(a), weight, output, **size)
+    first, second = node.input(0), node.input(1)
+    if len(node.present) != 2:
+        raise InputError("only einsums that are products of two operands")
+    sizes, shape = einsum_sizes(node.text("equation", ""), first.shape, second.shape)
+    output = context.result(node, shape)
+    if not context.dry:
+        names = (_operand(context, first), _operand(context, second))
+        context.builder.contract(node.name, *names, output, sizes)
 
 
 @HANDLERS.on("Attention")
@@ -478,6 +432,4 @@ def topk(context: Context, node: Node) -> None:
     values = context.result(node, shape)
     indices = context.result(node, shape, 1, INT64)
     outputs = [name for name in (values, indices) if name]
-    context.emit(
-        lambda: context.builder.vector(node.name, "topk", [context.read(data)], outputs)
-    )
+    context.emit(lambda: context.builder.vector(node.name, "topk", [context.read(data)], outputs))

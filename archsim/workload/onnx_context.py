@@ -244,4 +244,3 @@ def spatial(node: Node, name: str, rank: int, default: int = 1) -> list[int]:
     if len(values) != rank or any(not 0 <= value <= MAX_EXTENT for value in values):
         raise InputError(f"attribute {name!r} must have {rank} entries", found=values)
     return values
-

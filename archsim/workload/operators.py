@@ -68,7 +68,23 @@ VECTOR_KINDS: dict[str, VectorCost] = {
     **_each(6, "rotary_embedding"),  # two multiplies and an add for each of two halves, by pair
     # --- several operands
     **dict.fromkeys(
-        "add sub mul div pow mod min max and or xor compare bias_add bit_shift atan2".split(),
+        [
+            "add",
+            "sub",
+            "mul",
+            "div",
+            "pow",
+            "mod",
+            "min",
+            "max",
+            "and",
+            "or",
+            "xor",
+            "compare",
+            "bias_add",
+            "bit_shift",
+            "atan2",
+        ],
         VectorCost(per_operand=1, fusable=True),
     ),
     "mean": VectorCost(per_output=1, per_operand=1, fusable=True),  # adds and one divide
@@ -109,8 +125,28 @@ VECTOR_KINDS: dict[str, VectorCost] = {
     "resize_cubic": VectorCost(per_window=2),
     # --- data movement
     **dict.fromkeys(
-        "concat split slice pad transpose gather scatter expand tile depth_to_space "
-        "space_to_depth roll flip one_hot fill trilu unfold copy reverse_sequence eye_like".split(),
+        [
+            "concat",
+            "split",
+            "slice",
+            "pad",
+            "transpose",
+            "gather",
+            "scatter",
+            "expand",
+            "tile",
+            "depth_to_space",
+            "space_to_depth",
+            "roll",
+            "flip",
+            "one_hot",
+            "fill",
+            "trilu",
+            "unfold",
+            "copy",
+            "reverse_sequence",
+            "eye_like",
+        ],
         _MOVE,
     ),
     # --- views
@@ -149,7 +185,7 @@ def vector_ops(
         raise InputError("this kind of operation needs its window", field=kind)
     elements = prod(output)
     each = cost.per_output + cost.per_window * (window or 0)
-    each += cost.per_operand * (len(inputs) - 1)
+    each += cost.per_operand * max(1, len(inputs) - 1)  # alone: the other one is a number
     return elements * each + (cost.per_input * prod(inputs[0]) if inputs else 0)
 
 
@@ -251,6 +287,51 @@ def matmul_shape(first: Sequence[int], second: Sequence[int]) -> tuple[int, ...]
     if len(first) == 1:
         del shape[-1 if len(second) == 1 else -2]
     return tuple(shape)
+
+
+def einsum_sizes(
+    equation: str, first: Sequence[int], second: Sequence[int]
+) -> tuple[dict[str, int], tuple[int, ...]]:
+    """Reduce an einsum of two operands to matrix products.
+
+    Args:
+        equation: E.g. ``bhqd,bhkd->bhqk``; each label once a term, no ellipsis.
+        first: Shape of the first operand.
+        second: Shape of the second operand.
+
+    Returns:
+        ``groups``, ``rows``, ``inner`` and ``columns`` of the products, and the output's shape.
+
+    Raises:
+        InputError: Another form, or the shapes do not fit it.
+
+    Example:
+        >>> einsum_sizes("bhqd,bhkd->bhqk", (2, 3, 4, 5), (2, 3, 6, 5))
+        ({'groups': 6, 'rows': 4, 'inner': 5, 'columns': 6}, (2, 3, 4, 6))
+    """
+    left, arrow, right = equation.replace(" ", "").partition("->")
+    terms = left.split(",")
+    once = all(len(set(term)) == len(term) for term in (*terms, right))
+    if not arrow or not once or len(terms) != 2 or not "".join((*terms, right)).isalpha():
+        raise InputError("only einsums that are products of two operands", found=equation)
+    extents: dict[str, int] = {}
+    for term, shape in zip(terms, (first, second), strict=True):
+        if len(term) != len(shape):
+            raise InputError("labels and ranks differ", found=[equation, tuple(shape)])
+        for label, extent in zip(term, shape, strict=True):
+            if extents.setdefault(label, extent) != extent:
+                raise InputError("extents of a label differ", found=label)
+    one, two, out = set(terms[0]), set(terms[1]), set(right)
+    if (one ^ two) - out or out - (one | two):
+        raise InputError("a label of one operand alone is summed", found=equation)
+    sets = {
+        "groups": one & two & out,
+        "rows": one - two,
+        "inner": (one & two) - out,
+        "columns": two - one,
+    }
+    sizes = {key: prod(extents[label] for label in labels) for key, labels in sets.items()}
+    return sizes, tuple(extents[label] for label in right)
 
 
 def reduced_shape(shape: Sequence[int], axes: Sequence[int], keep: bool) -> tuple[int, ...]:
