@@ -154,9 +154,8 @@ class LaneVectorEnv(Evaluating, VectorEnv):
         observations = self._observe()
         if mode is AutoresetMode.SAME_STEP and terminations.any():
             over = np.flatnonzero(terminations)
-            final = np.full(self.num_envs, None, dtype=object)
-            for lane in over.tolist():  # an object array takes its rows one by one
-                final[lane] = observations[lane].copy()
+            final = np.fromiter(observations, dtype=object, count=self.num_envs)
+            final[~terminations] = None
             self._begin(over)
             self._done[:] = False
             observations = self._observe()

@@ -34,6 +34,7 @@ KINDS: tuple[str, ...] = ("log_product", "weighted", "single")
 #: Names :meth:`Objective.score` adds to (or settles among) the metrics.
 SCORES: tuple[str, ...] = ("feasible", "violation", "objective", "reward")
 _SMALLEST, _LARGEST = 1e-300, 1e300
+_TOP = float(np.log(_LARGEST))
 
 
 def larger_is_better(metric: str) -> bool:
@@ -72,6 +73,12 @@ class Objective:
     metric: str | None = None
     weights: Mapping[str, float] = field(default_factory=dict)
     references: Mapping[str, float] = field(default_factory=dict)
+    _columns: tuple[str, ...] = field(init=False, repr=False, compare=False, default=())
+    _terms: tuple[tuple[float, float], ...] = field(
+        init=False, repr=False, compare=False, default=()
+    )
+    _signs: tuple[float, ...] = field(init=False, repr=False, compare=False, default=())
+    _bounds: tuple[float, ...] = field(init=False, repr=False, compare=False, default=())
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "minimize", tuple(self.minimize))
@@ -120,23 +127,17 @@ class Objective:
                         found=name,
                         expected=", ".join(self.minimize),
                     )
-        object.__setattr__(self, "_compiled", self._compile())
-
-    def _compile(self) -> tuple:
-        weights = np.array([self.weights.get(name, 1.0) for name in self.minimize])
+        weights = [self.weights.get(name, 1.0) for name in self.minimize]
         if self.kind == "single":
             chosen = self.metric or self.minimize[0]
-            weights = np.array([float(name == chosen) for name in self.minimize])
-        references = np.log([self.references.get(name, 1.0) for name in self.minimize])
-        limits = np.log(np.array(list(self.limits.values()), dtype=np.float64))
-        signs = np.array([-1.0 if larger_is_better(name) else 1.0 for name in self.limits])
-        column = (slice(None), None)
-        return (
-            (weights / weights.sum())[column],
-            references[column],
-            limits[column],
-            signs[column],
-        )
+            weights = [float(name == chosen) for name in self.minimize]
+        references = [math.log(self.references.get(name, 1.0)) for name in self.minimize]
+        shares = [weight / sum(weights) for weight in weights]
+        signs = [-1.0 if larger_is_better(name) else 1.0 for name in self.limits]
+        object.__setattr__(self, "_columns", (*self.minimize, *self.limits))
+        object.__setattr__(self, "_terms", tuple(zip(shares, references, strict=True)))
+        object.__setattr__(self, "_signs", tuple(signs))
+        object.__setattr__(self, "_bounds", tuple(math.log(b) for b in self.limits.values()))
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -185,26 +186,22 @@ class Objective:
             ``feasible`` bool[B], ``violation`` (>= 0, 0 iff feasible), ``objective`` (to minimise)
             and ``reward`` (to maximise), float64[B].
         """
-        weights, references, limits, signs = self._compiled  # type: ignore[attr-defined]
-        raw = np.array([metrics[name] for name in (*self.minimize, *self.limits)], dtype=np.float64)
-        finite = np.isfinite(raw)
-        logs = np.log(np.clip(np.where(finite, raw, _LARGEST), _SMALLEST, _LARGEST))
-        count = len(self.minimize)
-        ratios = logs[:count] - references
-        if self.kind == "weighted":
-            peak = ratios.max(axis=0)
-            z = peak + np.log((weights * np.exp(ratios - peak)).sum(axis=0))
-        else:
-            z = (weights * ratios).sum(axis=0)
-        violation = np.maximum(signs * (logs[count:] - limits), 0.0).sum(axis=0)
-        violation += np.where(finite, 0.0, math.log(_LARGEST)).sum(axis=0)
-        if "violation" in metrics:
-            own = np.maximum(np.nan_to_num(metrics["violation"], nan=_LARGEST), 0.0)
-            violation = violation + np.minimum(own, _LARGEST)
-        if "feasible" in metrics:  # a model that says no without saying how far counts as 1 off
-            refused = ~np.asarray(metrics["feasible"], dtype=bool)
-            violation = np.where(refused & (violation == 0.0), 1.0, violation)
-        feasible = violation == 0.0
+        with np.errstate(invalid="ignore"):
+            logs, violation = _safe_logs([metrics[name] for name in self._columns])
+            z = self._scalar(logs)
+            rows = logs[len(self.minimize) :]
+            for sign, bound, row in zip(self._signs, self._bounds, rows, strict=True):
+                violation += np.maximum(sign * (row - bound), 0.0)
+            if "violation" in metrics:
+                violation += np.maximum(metrics["violation"], 0.0)
+                if not violation.max(initial=0.0) <= _LARGEST:  # NaN or infinite
+                    violation = np.where(violation <= _LARGEST, violation, _LARGEST)
+            feasible = violation == 0.0
+            if "feasible" in metrics:
+                refused = feasible & ~np.asarray(metrics["feasible"], dtype=bool)
+                if refused.any():  # a model that says no without saying how far counts as 1 off
+                    violation[refused] = 1.0
+                    feasible = violation == 0.0
         objective = np.where(feasible, z, PENALTY + np.log1p(violation))
         return {
             "feasible": feasible,
@@ -213,9 +210,38 @@ class Objective:
             "reward": reward(objective, violation),
         }
 
+    def _scalar(self, logs: np.ndarray) -> np.ndarray:
+        # row by row, so that a batch adds in the same order as a single design, bit for bit
+        if self.kind == "weighted":
+            ratios = [
+                row - reference for row, (_, reference) in zip(logs, self._terms, strict=False)
+            ]
+            peak = ratios[0]
+            for ratio in ratios[1:]:
+                peak = np.maximum(peak, ratio)
+            total = np.zeros_like(peak)
+            for (weight, _), ratio in zip(self._terms, ratios, strict=True):
+                total += weight * np.exp(ratio - peak)
+            return peak + np.log(total)
+        z = np.zeros(logs.shape[1:])
+        for row, (weight, reference) in zip(logs, self._terms, strict=False):
+            if weight:
+                z += weight * (row - reference)
+        return z
+
+
+def _safe_logs(columns: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Logarithms of metrics, float64[K, B], and the violation of those that are not finite."""
+    raw = np.array(columns, dtype=np.float64)
+    logs = np.log(np.minimum(np.maximum(raw, _SMALLEST), _LARGEST))
+    if logs.max(initial=0.0) < _TOP:  # false for NaN too
+        return logs, np.zeros(raw.shape[1:])
+    finite = np.isfinite(raw)
+    return np.where(finite, logs, _TOP), np.where(finite, 0.0, _TOP).sum(axis=0)
+
 
 def reward(objective: np.ndarray, violation: np.ndarray) -> np.ndarray:
     """The reward of scored designs, float64[B] in (-1, 1), as the module says."""
     excess = np.log1p(violation)
-    z = np.where(violation > 0, 0.0, objective)
-    return np.where(violation > 0, -excess / (1 + excess), 0.5 - 0.5 * z / (1 + np.abs(z)))
+    worth = 0.5 - 0.5 * objective / (1 + np.abs(objective))
+    return np.where(violation > 0, -excess / (1 + excess), worth)

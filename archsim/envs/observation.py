@@ -60,9 +60,8 @@ class DesignObservation:
         violation = metrics["violation"]
         found[:, width + 2] = violation / (1.0 + violation)
         values = np.array([metrics[name] for name in self._names], dtype=np.float64)
-        with np.errstate(invalid="ignore"):
-            z = np.log(np.clip(values, 1e-300, 1e300)) - self._references
-        z = np.where(np.isnan(z), 1e3, z)
+        # fmin takes a metric that is NaN for the worst
+        z = np.log(np.maximum(np.fmin(values, 1e300), 1e-300)) - self._references
         found[:, self._scores : self._scores + len(z)] = (0.5 + 0.5 * z / (1.0 + np.abs(z))).T
         return found
 

@@ -71,6 +71,7 @@ class DesignSpace:
         self.cardinalities = np.array([p.cardinality for p in self.parameters], dtype=np.int64)
         self.cardinalities.setflags(write=False)
         self._groups = split_groups(self.parameters, self.constraints)
+        self._columns = [np.array(group.members, dtype=np.int64) for group in self._groups]
         self._place: dict[int, tuple[Any, int]] = {
             member: (group, at) for group in self._groups for at, member in enumerate(group.members)
         }
@@ -262,8 +263,8 @@ class DesignSpace:
 
     def _legal(self, batch: IntArray) -> BoolArray:
         legal = np.ones(len(batch), dtype=bool)
-        for group in self._groups:
-            legal &= group.check(batch[:, group.members])
+        for group, columns in zip(self._groups, self._columns, strict=True):
+            legal &= group.check(batch[:, columns])
         return legal
 
     def repair(self, indices: Any) -> IntArray:
@@ -275,12 +276,13 @@ class DesignSpace:
         indices = self.check_indices(indices)
         batch = np.atleast_2d(indices)
         fixed = batch
-        for group in self._groups:
-            part = batch[:, group.members]
-            wrong = np.flatnonzero(~group.check(part))
-            if len(wrong):
+        for group, columns in zip(self._groups, self._columns, strict=True):
+            part = batch[:, columns]
+            legal = group.check(part)
+            if not legal.all():
+                wrong = np.flatnonzero(~legal)
                 fixed = fixed.copy() if fixed is batch else fixed
-                fixed[wrong[:, None], group.members] = group.repair(part[wrong])
+                fixed[wrong[:, None], columns] = group.repair(part[wrong])
         return fixed if indices.ndim == 2 else fixed[0]
 
     def mask(self, partial: Any) -> BoolArray:

@@ -107,6 +107,11 @@ class EnumeratedGroup:
         self.members = members
         self._shape = tuple(p.cardinality for p in parameters)
         total = self.combinations = int(np.prod(self._shape, dtype=np.int64))
+        # strides by length of the prefix
+        self._strides = [
+            np.array([int(np.prod(self._shape[at + 1 : depth])) for at in range(depth)], dtype=int)
+            for depth in range(len(members) + 1)
+        ]
         legal = np.empty(total, dtype=bool)
         for start in range(0, total, _CHUNK):
             flat = np.arange(start, min(start + _CHUNK, total))
@@ -128,10 +133,7 @@ class EnumeratedGroup:
             self._levels.append(legal.reshape(prefixes, cardinality, -1).any(axis=2))
 
     def _flat(self, indices: IntArray) -> IntArray:
-        flat = np.zeros(len(indices), dtype=np.int64)
-        for column in range(indices.shape[1]):
-            flat = flat * self._shape[column] + indices[:, column]
-        return flat
+        return indices @ self._strides[indices.shape[1]]
 
     def check(self, indices: IntArray) -> BoolArray:
         return self._legal[self._flat(indices)]
