@@ -6,6 +6,10 @@ quadratic energy polynomials in the supply voltage (bulk 130-65 nm, low-power 45
 high-performance FinFET 20-7 nm), read from the public transcription in Accelergy's hwcomponents
 (``scaling/techscaling.py``) and cross-checked against ``nodeScale`` (UCLA NanoCAD).
 
+The supply is fixed (see ``SUPPLY_V``), so energy does not depend on the clock; a design's clock is
+bounded by component delays instead. The table mixes low-power bulk (45, 32 nm) and high-performance
+FinFET (20 nm and below) as its source does, hence the large step between 32 and 20 nm.
+
 All functions take and return NumPy arrays (or scalars) and broadcast.
 """
 

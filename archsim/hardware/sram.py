@@ -60,8 +60,9 @@ IO_FLIP_FLOPS = 3.0
 SRAM_LEAKAGE_W_PER_BIT, SRAM_LEAKAGE_NODE_NM = 7.97e-6 / (256 * 1024 * 8), 40.0
 
 #: Energy of on-chip wires, J per bit and mm, at two nodes: 256 bits over 10 mm cost 310 pJ at
-#: 40 nm and 200 pJ at 10 nm (high-frequency), S. Keckler et al., "GPUs and the future of parallel
-#: computing", IEEE Micro 31(5), 2011, table 1 (recalled; not checked against the print).
+#: 40 nm and 200 pJ at 10 nm (high-frequency projection) with random data (half the bits toggle),
+#: S. Keckler et al., "GPUs and the future of parallel computing", IEEE Micro 31(5), 2011, table 1
+#: (checked against public transcriptions, not the print).
 WIRE_NODES_NM: Array = np.array([10.0, 40.0])
 WIRE_J_PER_BIT_MM: Array = np.array([200e-12 / 2560, 310e-12 / 2560])
 

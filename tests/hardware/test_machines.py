@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
+import pickle
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import yaml
+from pydantic import ValidationError
 
 from archsim.errors import InputError
 from archsim.hardware import (
@@ -190,6 +192,23 @@ def test_several_engines_tiers_and_links_fit_the_schema(tmp_path):
     assert table.names[0] == "far"
     assert table.macs.tolist() == [28, 56]
     assert resolve(machine).names[0] == "dram"
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_machine_can_be_sent_to_another_process(name):
+    machine = load_machine(name)
+    again = pickle.loads(pickle.dumps(machine))
+    assert again == machine
+    assert hash(again) == hash(machine)
+    assert dict(again.leaves()) == dict(machine.leaves())
+
+
+def test_machine_cannot_be_changed_in_place():
+    machine = load_machine("tiny")
+    with pytest.raises(ValidationError):
+        machine.clock_hz = 1.0
+    with pytest.raises(TypeError):
+        machine.leaves()["clock_hz"] = None
 
 
 def test_keeps_matches_the_file():
