@@ -23,7 +23,7 @@ import numpy as np
 from archsim.errors import ArchsimError, InputError
 from archsim.explore.executor import Event, Executor, Job, LocalExecutor, cores
 from archsim.explore.progress import Progress, Silent
-from archsim.explore.store import STORE_NAME, Batch, Layout, Run, Store
+from archsim.explore.store import STORE_NAME, Batch, Run, Store
 
 #: Modules worth importing once for all runs; everything else imports in no time.
 _HEAVY = ("stable_baselines3", "sb3_contrib", "torch", "optuna", "pymoo", "cma", "scipy")
@@ -116,8 +116,10 @@ class Summary:
         return tuple(run for run in self.runs if run.status == "failed")
 
 
-class Interrupted(KeyboardInterrupt):
+class Interrupted(ArchsimError):
     """Ctrl-C or a request to end, after everything evaluated so far was stored."""
+
+    exit_status = 130  # as a shell reports SIGINT
 
     def __init__(self, directory: Path, evaluations: int) -> None:
         self.directory = directory
@@ -143,6 +145,7 @@ def explore(
     *,
     progress: Progress | None = None,
     executor: Executor | None = None,
+    command: str = "",
 ) -> Summary:
     """Carry out a plan on a scenario, or go on where it was left.
 
@@ -152,6 +155,7 @@ def explore(
         out: The run directory; made when missing, gone on with when it holds the same scenario.
         progress: Hears how it goes.
         executor: Where runs are carried out; processes of this machine when not given.
+        command: The command that asked for it, kept for the report.
 
     Raises:
         InputError: The plan or scenario is wrong, or the directory holds something else.
@@ -170,6 +174,7 @@ def explore(
         )
         with store:
             session = _Session(store, directory, plan, progress or Silent())
+            store.set_meta("command", command)
             session.prepare(opened, sources)
             session.carry_out(executor or _local_executor(plan))
             runs = tuple(session.current())
@@ -441,11 +446,11 @@ def plan_for(
         choices,
         settings.seeds if seeds is None else seeds,
         settings.budget if budget is None else budget,
-        (settings.workers or cores()) if workers is None else workers,
+        settings.workers if workers is None else workers,
     )
     if fill == 0 or (fill is None and (given is None or agents)):
         return plan
-    filler = _choice(given.agent) if given else AgentChoice("nsga2", {"population": 512})
+    filler = _choice(given) if given else AgentChoice("nsga2", {"population": 512})
     return replace(plan, fill=Fill(filler, fill or given.evaluations))
 
 

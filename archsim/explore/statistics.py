@@ -227,9 +227,7 @@ def evaluation_grid(budget: int, points: int = 120) -> np.ndarray:
     Returns:
         int64[T] strictly increasing, from 1 to ``budget``.
     """
-    spread = np.concatenate(
-        [np.geomspace(1, budget, points), np.linspace(1, budget, points // 2)]
-    )
+    spread = np.concatenate([np.geomspace(1, budget, points), np.linspace(1, budget, points // 2)])
     return np.unique(np.clip(np.round(spread).astype(np.int64), 1, budget))
 
 

@@ -1,0 +1,187 @@
+"""``archsim import``, ``evaluate`` and ``list``: networks, machines and what they cost."""
+
+from __future__ import annotations
+
+import enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+class Kind(enum.StrEnum):
+    """What can be listed."""
+
+    WORKLOADS = "workloads"
+    MACHINES = "machines"
+    AGENTS = "agents"
+    SCENARIOS = "scenarios"
+    DATAFLOWS = "dataflows"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this module."""
+    app.command("import", rich_help_panel="Model")(import_)
+    app.command(rich_help_panel="Model")(evaluate)
+    app.command("list", rich_help_panel="Model")(list_)
+
+
+def import_(
+    model: Annotated[
+        Path, typer.Argument(help="Model file: .onnx, Timeloop .yaml, SCALE-Sim .csv.")
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Workload file to write (.yaml).")],
+    batch: Annotated[int | None, typer.Option(min=1, help="Batch size.")] = None,
+    symbol: Annotated[
+        list[str] | None,
+        typer.Option(help="Value of a symbolic dimension (repeatable): NAME=VALUE."),
+    ] = None,
+) -> None:
+    """Import a network into the compact, readable form."""
+    from archsim.workload import import_model, save_workload, summary
+
+    workload = import_model(model, batch, _symbols(symbol))
+    save_workload(workload, out)
+    _show_summary(summary(workload))
+    typer.echo(f"wrote {out}")
+
+
+def _symbols(texts: list[str] | None) -> dict[str, int]:
+    from archsim.errors import InputError
+
+    symbols = {}
+    for text in texts or []:
+        name, _, value = text.partition("=")
+        if not name or not value.isdigit() or int(value) < 1:
+            raise InputError(
+                "cannot read the symbol", source="--symbol", found=text, expected="NAME=VALUE"
+            )
+        symbols[name] = int(value)
+    return symbols
+
+
+def _show_summary(figures: object) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=f"{figures.name} (batch {figures.batch or '-'})", title_justify="left")
+    table.add_column("operation")
+    for column in ("count", "MACs", "scalar operations"):
+        table.add_column(column, justify="right")
+    for kind, *numbers in figures.rows():
+        table.add_row(kind, *(f"{number:,}" for number in numbers))
+    table.add_section()
+    count = sum(figures.operations.values())
+    table.add_row("all", f"{count:,}", f"{figures.macs:,}", f"{figures.vector_ops:,}")
+    Console().print(table)
+    typer.echo(f"{figures.parameters:,} parameters, {figures.einsum_shapes} distinct loop nests")
+
+
+def evaluate(
+    workload: Annotated[str, typer.Option("--workload", "-w", help="Name or file.")],
+    machine: Annotated[str, typer.Option("--machine", "-m", help="Name or file.")],
+    batch: Annotated[int | None, typer.Option(min=1, help="Batch size.")] = None,
+    effort: Annotated[str, typer.Option(help="How hard to look for mappings.")] = "fast",
+    objective: Annotated[str, typer.Option(help="What mappings minimise.")] = "edp",
+    layers: Annotated[bool, typer.Option("--layers", help="Show every layer.")] = False,
+    mappings: Annotated[
+        bool, typer.Option("--mappings", help="Show the mapping of every layer as loops.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Latency, energy, area and power of a network on a machine, with the reasons."""
+    from archsim.hardware import load_machine
+    from archsim.system import evaluate as cost_of
+    from archsim.workload import load_workload
+
+    cost = cost_of(
+        load_workload(workload, batch=batch),
+        load_machine(machine),
+        effort=effort,
+        objective=objective,
+    )
+    if as_json:
+        import json
+
+        typer.echo(json.dumps(cost.to_dict(), indent=2, allow_nan=False))
+        return
+    typer.echo(cost.explain())
+    if layers:
+        typer.echo(cost.table())
+    if mappings:
+        for layer in cost.layers:
+            typer.echo(f"\n{layer.name}\n{layer.mapping}")
+
+
+def list_(
+    kind: Annotated[Kind, typer.Argument(help="What to list.")],
+) -> None:
+    """List what ships: workloads, machines, agents, scenarios or dataflows."""
+    from rich.console import Console
+    from rich.table import Table
+
+    headers, rows = _LISTS[kind]()
+    table = Table(box=None, pad_edge=False)
+    for header in headers:
+        right = header in _NUMBERS
+        table.add_column(header, justify="right" if right else "left", no_wrap=header == headers[0])
+    for row in rows:
+        table.add_row(*row)
+    Console(soft_wrap=False).print(table)
+
+
+_NUMBERS = ("MACs", "parameters", "layers", "nm", "MAC units", "parameters to choose")
+_Table = tuple[tuple[str, ...], list[tuple[str, ...]]]
+
+
+def _workloads() -> _Table:
+    from archsim.workload import available_workloads, load_workload, summary
+
+    rows = []
+    for name in available_workloads():
+        figures = summary(load_workload(name))
+        count = sum(figures.operations.values())
+        rows.append((name, f"{figures.macs:,}", f"{figures.parameters:,}", f"{count:,}"))
+    return ("workload", "MACs", "parameters", "layers"), rows
+
+
+def _machines() -> _Table:
+    from archsim.hardware import available_machines, load_machine
+
+    rows = []
+    for name in available_machines():
+        machine = load_machine(name)
+        rows.append((name, f"{machine.technology_nm:g}", machine.title or ""))
+    return ("machine", "nm", "title"), rows
+
+
+def _agents() -> _Table:
+    from archsim.agents import available_agents
+
+    rows = [(info.name, info.needs or "-", info.summary) for info in available_agents()]
+    return ("agent", "extra", "what it does"), rows
+
+
+def _scenarios() -> _Table:
+    from archsim.envs.scenario import available_scenarios, load_scenario
+
+    rows = []
+    for name in available_scenarios():
+        scenario = load_scenario(name)
+        rows.append((name, str(len(scenario.parameters)), scenario.title))
+    return ("scenario", "parameters to choose", "title"), rows
+
+
+def _dataflows() -> _Table:
+    from archsim.hardware import DATAFLOWS
+
+    return ("dataflow",), [(name,) for name in DATAFLOWS]
+
+
+_LISTS = {
+    Kind.WORKLOADS: _workloads,
+    Kind.MACHINES: _machines,
+    Kind.AGENTS: _agents,
+    Kind.SCENARIOS: _scenarios,
+    Kind.DATAFLOWS: _dataflows,
+}

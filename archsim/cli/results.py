@@ -1,0 +1,74 @@
+"""``archsim plot``, ``report``, ``best`` and ``export``: what an exploration found."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Directory = Annotated[Path, typer.Argument(metavar="RUN", help="Run directory.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this module."""
+    for command in (plot, report, best, export):
+        app.command(rich_help_panel="Explore")(command)
+
+
+def plot(
+    run: Directory,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Folder of the figures; default RUN.")
+    ] = None,
+) -> None:
+    """Draw the trade-off curve, convergence, hypervolume, breakdown and roofline."""
+    from archsim.explore.figures import plot_all
+    from archsim.explore.results import Results
+
+    for path in plot_all(Results(run), out or run).values():
+        typer.echo(f"wrote {path}")
+
+
+def report(
+    run: Directory,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="File to write; default RUN/report.html.")
+    ] = None,
+) -> None:
+    """Write one self-contained HTML page with everything that was found."""
+    from archsim.explore.report import write_report
+    from archsim.explore.results import Results
+
+    typer.echo(f"wrote {write_report(Results(run), out or run / 'report.html')}")
+
+
+def best(
+    run: Directory,
+    by: Annotated[str, typer.Option(help="Metric to minimise.")] = "objective",
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Print the chosen design, why it wins, and which limits bind."""
+    from archsim.explore.best import choose
+    from archsim.explore.results import Results
+
+    choice = choose(Results(run), by)
+    if as_json:
+        import json
+
+        typer.echo(json.dumps(choice.to_dict(), indent=2, allow_nan=False))
+        return
+    from archsim.explore.tables import choice_text
+
+    choice_text(choice)
+
+
+def export(
+    run: Directory,
+    out: Annotated[Path, typer.Option("--out", "-o", help="File to write (.csv).")],
+) -> None:
+    """Write every evaluation as a row of a CSV file."""
+    from archsim.explore.export import write_csv
+
+    rows = write_csv(run, out)
+    typer.echo(f"wrote {rows:,} evaluations to {out}")

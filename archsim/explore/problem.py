@@ -1,0 +1,166 @@
+"""A scenario opened for exploration: what the store must know of it, and a copy that stands alone."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from archsim.explore.store import Layout
+
+#: Written beside every design, after the metrics of the cost model.
+SCORES = ("objective", "violation", "feasible")
+#: Libraries whose versions are kept with the results.
+_LIBRARIES = (
+    "numpy",
+    "scipy",
+    "numba",
+    "gymnasium",
+    "moocore",
+    "optuna",
+    "pymoo",
+    "cma",
+    "torch",
+    "stable-baselines3",
+    "sb3-contrib",
+)
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A scenario ready to be explored.
+
+    Attributes:
+        problem: Its `archsim.envs.Problem`.
+    """
+
+    problem: Any
+
+    @property
+    def scenario(self) -> Any:
+        """The checked scenario."""
+        return self.problem.scenario
+
+    @property
+    def space(self) -> Any:
+        """Its design space."""
+        return self.problem.space
+
+    @cached_property
+    def layout(self) -> Layout:
+        """Columns of a stored design."""
+        metrics = tuple(name for name in self.problem.metric_names if name not in SCORES)
+        return Layout(tuple(self.space.names), metrics + SCORES)
+
+    @cached_property
+    def digest(self) -> str:
+        """Digest of all that decides a design's numbers: space, networks, machine, objective.
+
+        Name, title and run settings are left out: more seeds or a larger budget continue a store.
+        """
+        spec = self.scenario
+        content = spec.model_dump(
+            mode="json", include={"parameters", "constraints", "objective", "fidelity"}
+        )
+        content["machine"] = self.problem.machine.model_dump(mode="json")
+        content["workloads"] = [
+            [Path(item.name).stem, item.weight, repr(workload)]
+            for item, workload in zip(spec.workloads, self.problem.workloads, strict=True)
+        ]
+        text = json.dumps(content, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    @cached_property
+    def meta(self) -> dict[str, str]:
+        """Text kept in the store, so that results can be read without opening the scenario."""
+        spec = self.scenario
+        return {
+            "name": spec.name,
+            "title": spec.title or spec.name,
+            "objectives": json.dumps(spec.objective.minimize),
+            "limits": json.dumps(dict(spec.objective.limits)),
+            "objective_label": self._objective_label(),
+            "versions": json.dumps(versions()),
+        }
+
+    def _objective_label(self) -> str:
+        scalar = self.scenario.objective.scalar
+        names = list(self.scenario.objective.minimize)
+        if scalar.kind == "single":
+            return f"ln({scalar.metric or names[0]} / reference), lower is better"
+        mean = "weighted mean" if scalar.kind == "weighted" else "geometric mean"
+        inside = names[0] if len(names) == 1 else f"{mean} of {', '.join(names)}"
+        return f"ln({inside}, relative to the machine as shipped)"
+
+    def evaluate(self, indices: np.ndarray) -> dict[str, np.ndarray]:
+        """Every stored column of designs, as float64[B].
+
+        Args:
+            indices: int64[B, P] legal index vectors.
+        """
+        found = self.problem.evaluate(np.asarray(indices, dtype=np.int64))
+        return {name: np.asarray(found[name], dtype=np.float64) for name in self.layout.metrics}
+
+    def save(self, directory: Path) -> Path:
+        """Write the scenario into a run directory, with the files it refers to.
+
+        Returns:
+            The path of the copy, which opens to the same digest wherever the directory is.
+        """
+        from archsim.workload import save_workload
+
+        path = directory / "scenario.yaml"
+        if path.exists():
+            return path
+        data = self.scenario.model_dump(mode="json", exclude_defaults=True)
+        inputs = directory / "inputs"
+        if _is_file(self.scenario.machine):
+            inputs.mkdir(exist_ok=True)
+            name = Path(self.scenario.machine).name
+            (inputs / name).write_bytes(Path(self.scenario.machine).read_bytes())
+            data["machine"] = f"inputs/{name}"
+        for item, workload in zip(data["workloads"], self.problem.workloads, strict=True):
+            if _is_file(item["name"]):
+                inputs.mkdir(exist_ok=True)
+                name = f"{Path(item['name']).stem}.yaml"
+                save_workload(workload, inputs / name)
+                item["name"] = f"inputs/{name}"
+                item.pop("batch", None)
+        draft = path.with_suffix(".new")
+        draft.write_text(yaml.safe_dump(data, sort_keys=False), encoding="utf-8")
+        draft.replace(path)
+        return path
+
+
+def _is_file(name: str) -> bool:
+    return Path(name).suffix in (".yaml", ".yml", ".onnx", ".csv") or "/" in name or "\\" in name
+
+
+def open_problem(scenario: Any) -> Opened:
+    """Open a scenario by name or path, or one already loaded."""
+    from archsim.envs.problem import Problem
+
+    return Opened(Problem(scenario))
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python, of this package and of the libraries that shape results."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    import archsim
+
+    found = {"archsim": archsim.__version__, "python": platform.python_version()}
+    for name in _LIBRARIES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    found["platform"] = f"{platform.system()} {platform.machine()}"
+    return found
