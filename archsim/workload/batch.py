@@ -135,3 +135,27 @@ def infer_batch(first: Workload, batch: int, second: Workload, other: int) -> Wo
     if wrong or len(grown.operations) != len(second.operations):
         raise InputError("does not grow in proportion to the batch", source=first.name, found=wrong)
     return known
+
+
+def batched(first: Workload, second: Workload, plain: Workload, own: int, wanted: int) -> Workload:
+    """The graph at a wanted batch, from builds at the two probes and at its own batch.
+
+    Args:
+        first: Built at ``PROBES[0]``.
+        second: Built at ``PROBES[1]``.
+        plain: Built at ``own``, which the rescaled graph must reproduce.
+        own: The batch the model was written for.
+        wanted: The batch wanted.
+
+    Raises:
+        InputError: The graph does not grow in proportion to the batch.
+    """
+    known = infer_batch(first, PROBES[0], second, PROBES[1])
+    back = rebatch(known, own)
+    shapes = {name: tensor.shape for name, tensor in back.tensors.items()}
+    work = [(op.name, op.kind, op.macs, op.vector_ops) for op in back.operations]
+    if shapes != {name: tensor.shape for name, tensor in plain.tensors.items()} or work != [
+        (op.name, op.kind, op.macs, op.vector_ops) for op in plain.operations
+    ]:
+        raise InputError("does not grow in proportion to the batch", source=plain.name)
+    return rebatch(known, wanted)

@@ -16,7 +16,7 @@ import numpy as np
 
 from archsim.errors import InputError, MissingExtraError
 from archsim.workload import onnx_compute, onnx_movement
-from archsim.workload.batch import PROBES, infer_batch, rebatch
+from archsim.workload.batch import PROBES, batched
 from archsim.workload.builder import MAX_OPERATIONS, Builder
 from archsim.workload.graph import Workload
 from archsim.workload.onnx_context import FOLD_ELEMENTS, WEIGHT_TYPES, Context, Node, Value
@@ -223,7 +223,7 @@ class _Importer:
         plain = self.build(own)  # first as the file has it: says what is wrong with the model
         try:
             first, second = (self.build(probe) for probe in PROBES)
-            return rebatch(infer_batch(first, PROBES[0], second, PROBES[1]), wanted)
+            return batched(first, second, plain, own, wanted)
         except InputError as error:
             if wanted == own:
                 return plain

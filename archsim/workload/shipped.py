@@ -61,7 +61,7 @@ LIGHT: dict[str, Light] = {
     ),
     "squeezenet": Light("light_squeezenet.onnx", "Iandola et al., 2016: SqueezeNet 1.1 (Caffe)"),
     "shufflenet": Light(
-        "light_shufflenet.onnx", "Zhang et al.: ShuffleNet, CVPR 2018, 3 groups (Caffe2)"
+        "light_shufflenet.onnx", "Zhang et al.: ShuffleNet, CVPR 2018, 4 groups (Caffe2)"
     ),
 }
 

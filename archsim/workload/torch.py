@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from archsim.errors import InputError, MissingExtraError
-from archsim.workload.batch import PROBES, infer_batch, rebatch
+from archsim.workload.batch import PROBES, batched
 from archsim.workload.builder import Builder
 from archsim.workload.graph import Workload
 from archsim.workload.torch_handlers import FILLS, HANDLERS, TRANSPARENT, Call, Value
@@ -59,11 +59,11 @@ def import_torch(
     wanted = own if batch is None else batch
     meta = _on_meta(module)
     walker = _Walker(meta, tuple(example_inputs), keywords, name, own, source, licence)
+    plain = walker.build(own)  # first as it is given: says what is wrong with the module
     try:
         first, second = (walker.build(probe) for probe in PROBES)
-        return rebatch(infer_batch(first, PROBES[0], second, PROBES[1]), wanted)
+        return batched(first, second, plain, own, wanted)
     except InputError as error:
-        plain = walker.build(own)  # says what is wrong with the module, if it is the module
         if wanted == own:
             return plain
         raise InputError(
@@ -196,6 +196,7 @@ class _Graph:
 
     def _label(self, node: Any, op: str) -> str:
         """The path of the module a call belongs to; with the operator where that is not enough."""
+        op = {"scaled_dot_product_attention": "sdpa"}.get(op, op)
         stack = node.meta.get("nn_module_stack") or {}
         path, kind = list(stack.values())[-1] if stack else ("", "")
         kind = kind if isinstance(kind, str) else f"{kind.__module__}.{kind.__qualname__}"
