@@ -153,9 +153,9 @@ def batched(first: Workload, second: Workload, plain: Workload, own: int, wanted
     known = infer_batch(first, PROBES[0], second, PROBES[1])
     back = rebatch(known, own)
     shapes = {name: tensor.shape for name, tensor in back.tensors.items()}
-    work = [(op.name, op.kind, op.macs, op.vector_ops) for op in back.operations]
+    work = [(op.name, op.macs, op.vector_ops) for op in back.operations]
     if shapes != {name: tensor.shape for name, tensor in plain.tensors.items()} or work != [
-        (op.name, op.kind, op.macs, op.vector_ops) for op in plain.operations
+        (op.name, op.macs, op.vector_ops) for op in plain.operations
     ]:
         raise InputError("does not grow in proportion to the batch", source=plain.name)
     return rebatch(known, wanted)
