@@ -1,4 +1,4 @@
-"""A scenario opened for exploration: what the store must know of it, and a copy that stands alone."""
+"""A scenario opened for exploration: what the store must know, and a copy that stands alone."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from archsim.explore.store import Layout
+from archsim.explore.records import Layout
 
 #: Written beside every design, after the metrics of the cost model.
 SCORES = ("objective", "violation", "feasible")

@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from archsim.explore.store import Run
+from archsim.explore.records import Run
 from archsim.explore.units import duration
 
 #: Seconds between two plain lines.

@@ -11,7 +11,8 @@ import numpy as np
 
 from archsim.errors import InputError
 from archsim.explore import statistics as stats
-from archsim.explore.store import STORE_NAME, Run, Store
+from archsim.explore.records import Run
+from archsim.explore.store import STORE_NAME, Store
 
 #: An agent reached the goal of the sample-efficiency figure when it is this close to the best
 #: objective any agent found, as a share of the spread between that and the median feasible design.

@@ -1,9 +1,9 @@
 """Agents x seeds under one budget, in parallel, interruptible at any moment.
 
 The plan is written to the store first; each run is then carried out by a worker, whose evaluations
-arrive in batches and are on disk before they count. Asking again for the same plan goes on: finished
-runs are left alone, an interrupted one starts over with its seed and is answered from the store
-until it reaches new ground, so what it ends with is what it would have ended with.
+arrive in batches and are on disk before they count. Asking again for the same plan goes on:
+finished runs are left alone, an interrupted one starts over with its seed and is answered from the
+store until it reaches new ground, so what it ends with is what it would have ended with.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ import numpy as np
 from archsim.errors import ArchsimError, InputError
 from archsim.explore.executor import Event, Executor, Job, LocalExecutor, cores
 from archsim.explore.progress import Progress, Silent
-from archsim.explore.store import STORE_NAME, Batch, Run, Store
+from archsim.explore.records import Batch, Run
+from archsim.explore.store import STORE_NAME, Store
 
 #: Modules worth importing once for all runs; everything else imports in no time.
 _HEAVY = ("stable_baselines3", "sb3_contrib", "torch", "optuna", "pymoo", "cma", "scipy")

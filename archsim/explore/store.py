@@ -8,201 +8,20 @@ asked for, so an interrupted run repeats itself from the store at memory speed.
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from archsim.errors import ArchsimError, InputError
+from archsim.errors import InputError
+from archsim.explore.records import Batch, Designs, Evaluations, Layout, Run, short_key
+from archsim.explore.storefile import check_header, make_file, quote, translated
 
-#: Marks the file as ours in the SQLite header (https://www.sqlite.org/fileformat.html, 1.3.14).
-APPLICATION_ID = 0x61637331
-SCHEMA_VERSION = 1
 STORE_NAME = "store.sqlite"
-_HEADER_BYTES = 100
-_MAGIC = b"SQLite format 3\x00"
-_INDEX = "index."
-
-PHASES = ("compare", "fill")
-#: A run is planned, running (or cut off while running), done, or failed with its agent's error.
-STATUSES = ("planned", "running", "done", "failed")
-
-
-@dataclass(frozen=True)
-class Layout:
-    """What one evaluated design carries.
-
-    Attributes:
-        parameters: Names of the design's parameters, in the order of the index vector.
-        metrics: Names of the numbers an evaluation returns, in stored order.
-    """
-
-    parameters: tuple[str, ...]
-    metrics: tuple[str, ...]
-
-    def __post_init__(self) -> None:
-        names = [_INDEX + name for name in self.parameters] + list(self.metrics)
-        folded = [name.casefold() for name in names]
-        if len(set(folded)) != len(folded) or {"id", "key"} & set(folded):
-            raise InputError("parameter and metric names must differ in more than case")
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """Column names of the table of designs."""
-        return (*(_INDEX + name for name in self.parameters), *self.metrics)
-
-
-@dataclass(frozen=True)
-class Run:
-    """One agent with one seed under one budget.
-
-    Attributes:
-        id: Number of the run in the store, in planned order.
-        agent: Name or ``file.py:Class`` of the agent.
-        options: The agent's options as canonical JSON.
-        seed: Seed handed to the agent.
-        budget: Evaluations the agent may ask for.
-        phase: ``compare`` (equal budgets) or ``fill`` (goes on to fill the front).
-        status: One of `STATUSES`.
-        error: The agent's own error where it failed.
-        count: Evaluations stored.
-    """
-
-    id: int
-    agent: str
-    options: str
-    seed: int
-    budget: int
-    phase: str
-    status: str = "planned"
-    error: str | None = None
-    count: int = 0
-
-    @property
-    def label(self) -> str:
-        """Agent and options in one line, e.g. ``genetic(population=24)``."""
-        return agent_label(self.agent, self.options)
-
-
-def agent_label(agent: str, options: str) -> str:
-    """Name an agent with the options that differ from its defaults."""
-    given = json.loads(options) if options else {}
-    name = agent if ".py" not in agent else agent.rsplit(":", 1)[-1]
-    return name + (f"({', '.join(f'{k}={v}' for k, v in given.items())})" if given else "")
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Evaluations of one run, in order.
-
-    Attributes:
-        start: Order of the first one within its run (from 0).
-        keys: Design key of each.
-        indices: int64[B, P] index vectors.
-        metrics: float64[B, M], columns as in `Layout.metrics`.
-        reward: float64[B] as the agent saw it.
-    """
-
-    start: int
-    keys: Sequence[bytes | str]
-    indices: np.ndarray
-    metrics: np.ndarray
-    reward: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.keys)
-
-
-@dataclass(frozen=True)
-class Designs:
-    """Distinct designs as columns.
-
-    Attributes:
-        indices: int64[D, P] index vectors.
-        metrics: name -> float64[D].
-    """
-
-    indices: np.ndarray
-    metrics: dict[str, np.ndarray]
-
-
-@dataclass(frozen=True)
-class Evaluations:
-    """Every stored evaluation as columns (E evaluations of D distinct designs).
-
-    Attributes:
-        run: int64[E] id of the run, ascending.
-        order: int64[E] position within the run, ascending.
-        design: int64[E] row of ``designs``.
-        reward: float64[E].
-        designs: The designs.
-    """
-
-    run: np.ndarray
-    order: np.ndarray
-    design: np.ndarray
-    reward: np.ndarray
-    designs: Designs
-
-
-def short_key(key: bytes | str) -> bytes:
-    """The 16 bytes a design key is stored as: keys of 128-bit BLAKE2b never collide in practice
-    (n designs collide with probability n**2 / 2**129), and keep the index small and fast."""
-    data = key if isinstance(key, bytes) else key.encode()
-    return hashlib.blake2b(data, digest_size=16).digest()
-
-
-def _quote(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
-
-
-@contextmanager
-def _translated(path: Path) -> Iterator[None]:
-    """SQLite's errors as one clear sentence that names the file."""
-    try:
-        yield
-    except sqlite3.DatabaseError as error:
-        code = getattr(error, "sqlite_errorname", "") or ""
-        if code.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
-            raise InputError(
-                "the store is damaged and is left as it is "
-                f"({error}); move it away or choose another --out",
-                source=path,
-            ) from None
-        raise ArchsimError(f"{path}: the store cannot be used: {error}") from None
-
-
-def check_header(path: Path) -> None:
-    """Refuse a file that is not a store of this program, reading 100 bytes and changing none.
-
-    Raises:
-        InputError: Missing, truncated, foreign, or written by a newer version.
-    """
-    try:
-        with path.open("rb") as file:
-            header = file.read(_HEADER_BYTES)
-    except OSError as error:
-        raise InputError(f"cannot read the store: {error.strerror}", source=path) from None
-    advice = "; it is left as it is: move it away or choose another --out"
-    if len(header) < _HEADER_BYTES and _MAGIC.startswith(header[:16]):
-        raise InputError("the store is truncated" + advice, source=path)
-    if header[:16] != _MAGIC or int.from_bytes(header[68:72], "big") != APPLICATION_ID:
-        raise InputError("this file is not an archsim store" + advice, source=path)
-    version = int.from_bytes(header[60:64], "big")
-    if version > SCHEMA_VERSION:
-        raise InputError(
-            "the store was written by a newer version of archsim" + advice,
-            source=path,
-            found=version,
-            expected=f"schema version {SCHEMA_VERSION} or older",
-        )
 
 
 class Store:
@@ -220,7 +39,7 @@ class Store:
         self.path = Path(path)
         self.readonly = readonly
         check_header(self.path)
-        with _translated(self.path):
+        with translated(self.path):
             self._check_content()
             self._db = self._connect("ro" if readonly else "rw")
             if not readonly:
@@ -273,23 +92,7 @@ class Store:
         path = Path(path)
         if path.exists():
             raise InputError("there is already a file of this name", source=path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        draft = path.with_name(path.name + ".new")
-        draft.unlink(missing_ok=True)
-        with _translated(path):
-            db = sqlite3.connect(draft, isolation_level=None)
-            _write_schema(db, layout, {"digest": digest, **(meta or {})})
-            db.close()
-        _sync_file(draft)
-        # A link fails where the name exists; a rename would replace it.
-        try:
-            os.link(draft, path)
-            draft.unlink()
-        except FileExistsError:
-            raise InputError("there is already a file of this name", source=path) from None
-        except OSError:
-            draft.rename(path)
-        _sync_folder(path.parent)
+        make_file(path, layout, {"digest": digest, **(meta or {})})
         return cls(path)
 
     @classmethod
@@ -332,7 +135,7 @@ class Store:
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
-        with _translated(self.path):
+        with translated(self.path):
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 yield
@@ -362,7 +165,7 @@ class Store:
             "SELECT id, agent, options, seed, budget, phase, status, error, "
             "(SELECT count(*) FROM evaluations WHERE run = runs.id) FROM runs ORDER BY id"
         )
-        with _translated(self.path):
+        with translated(self.path):
             return [Run(*row) for row in self._db.execute(query)]
 
     def set_status(self, run: int, status: str, error: str | None = None) -> None:
@@ -433,7 +236,7 @@ class Store:
             strict=True,
         )
         marks = ", ".join("?" * (1 + len(self.layout.columns)))
-        names = ", ".join(map(_quote, ("key", *self.layout.columns)))
+        names = ", ".join(map(quote, ("key", *self.layout.columns)))
         self._db.executemany(f"INSERT OR IGNORE INTO designs ({names}) VALUES ({marks})", rows)
         start = batch.start + first
         self._db.executemany(
@@ -456,17 +259,17 @@ class Store:
 
     def designs(self) -> int:
         """Number of distinct designs."""
-        with _translated(self.path):
+        with translated(self.path):
             return int(self._db.execute("SELECT count(*) FROM designs").fetchone()[0])
 
     def sample_designs(self, count: int) -> Designs:
         """The first few designs stored."""
-        with _translated(self.path):
+        with translated(self.path):
             return self._read_designs(f"ORDER BY id LIMIT {int(count)}")[1]
 
     def evaluations(self) -> Evaluations:
         """Read everything into columns; a million rows take a few seconds."""
-        with _translated(self.path):
+        with translated(self.path):
             self._db.execute("BEGIN")  # one moment for both tables, also while another writes
             try:
                 cursor = self._db.execute(
@@ -480,7 +283,7 @@ class Store:
 
     def _read_designs(self, which: str) -> tuple[np.ndarray, Designs]:
         parameters, metrics = self.layout.parameters, self.layout.metrics
-        names = ", ".join(map(_quote, self.layout.columns))
+        names = ", ".join(map(quote, self.layout.columns))
         cursor = self._db.execute(f"SELECT id, {names} FROM designs {which}")
         ids, *columns = _columns(cursor, "q" * (1 + len(parameters)) + "d" * len(metrics))
         indices = np.stack(columns[: len(parameters)], axis=1)
@@ -517,7 +320,7 @@ class DesignCache:
     def __init__(self, store: Store, run: int | None = None) -> None:
         self._store = store
         self._names = store.layout.metrics
-        self._columns = ", ".join(map(_quote, self._names))
+        self._columns = ", ".join(map(quote, self._names))
         self._loaded: dict[bytes, tuple[float, ...]] = {}
         if run is not None:
             query = (
@@ -562,56 +365,3 @@ def _common_prefix(left: Sequence[object], right: Sequence[object]) -> int:
         if one != other:
             return place
     return min(len(left), len(right))
-
-
-def _write_schema(db: sqlite3.Connection, layout: Layout, meta: Mapping[str, str]) -> None:
-    columns = [f"{_quote(_INDEX + name)} INTEGER NOT NULL" for name in layout.parameters]
-    columns += [f"{_quote(name)} REAL NOT NULL" for name in layout.metrics]
-    db.execute(f"PRAGMA application_id={APPLICATION_ID}")
-    db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
-    db.execute("BEGIN")
-    db.execute("CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID")
-    db.execute(
-        "CREATE TABLE runs (id INTEGER PRIMARY KEY, agent TEXT NOT NULL, options TEXT NOT NULL, "
-        "seed INTEGER NOT NULL, budget INTEGER NOT NULL, phase TEXT NOT NULL, "
-        "status TEXT NOT NULL, error TEXT, source TEXT, UNIQUE (agent, options, seed, budget, phase))"
-    )
-    db.execute(
-        "CREATE TABLE designs (id INTEGER PRIMARY KEY, key BLOB NOT NULL UNIQUE, "
-        + ", ".join(columns)
-        + ")"
-    )
-    db.execute(
-        "CREATE TABLE evaluations (run INTEGER NOT NULL REFERENCES runs (id), "
-        "ord INTEGER NOT NULL, design INTEGER NOT NULL REFERENCES designs (id), "
-        "reward REAL NOT NULL, PRIMARY KEY (run, ord)) WITHOUT ROWID"
-    )
-    entries = {
-        "parameters": json.dumps(layout.parameters),
-        "metrics": json.dumps(layout.metrics),
-        **meta,
-    }
-    db.executemany("INSERT INTO meta VALUES (?, ?)", entries.items())
-    db.execute("COMMIT")
-
-
-def _sync_file(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDWR)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _sync_folder(path: Path) -> None:
-    """Make a new name durable, where the system lets a folder be synchronised."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY)
-    except OSError:
-        return
-    try:
-        os.fsync(descriptor)
-    except OSError:
-        pass
-    finally:
-        os.close(descriptor)

@@ -18,7 +18,8 @@ import numpy as np
 
 from archsim.errors import ArchsimError
 from archsim.explore.executor import Event, Job
-from archsim.explore.store import Batch, Store
+from archsim.explore.records import Batch
+from archsim.explore.store import Store
 
 #: Evaluations leave the worker after this time at the latest, and in batches of at most this size.
 SEND_EVERY_S = 0.2

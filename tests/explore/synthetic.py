@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from archsim.explore.store import Batch, Layout, Store
+from archsim.explore.records import Batch, Layout
+from archsim.explore.store import Store
 
 METRICS = ("latency_s", "energy_j", "area_mm2", "power_w", "objective", "violation", "feasible")
 LAYOUT = Layout(("rows", "cols", "buffer"), METRICS)
