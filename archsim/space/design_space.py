@@ -359,22 +359,29 @@ class DesignSpace:
         return found[0] if n is None else found
 
     def batches(self, limit: int = _BLOCK) -> Iterator[IntArray]:
-        """Every legal design once, in flat order, as int64[b, P] with ``1 <= b <= limit``."""
-        split, block = len(self.names), 1
-        while split and block * int(self.cardinalities[split - 1]) <= limit:
+        """Every legal design once, in flat order: int64[b, P], ``b = limit`` but for the last."""
+        waiting = np.empty((0, len(self.names)), dtype=np.int64)
+        for block in self._blocks():
+            waiting = np.concatenate([waiting, block]) if len(waiting) else block
+            while len(waiting) >= limit:
+                yield waiting[:limit].copy()
+                waiting = waiting[limit:]
+        if len(waiting):
+            yield waiting.copy()
+
+    def _blocks(self) -> Iterator[IntArray]:
+        """Legal designs in flat order: all tails of one completable prefix after another."""
+        split = len(self.names) - 1
+        block = int(self.cardinalities[split])
+        while split and block * int(self.cardinalities[split - 1]) <= _BLOCK:
             split -= 1
             block *= int(self.cardinalities[split])
         shape = tuple(self.cardinalities[split:].tolist())
-        tail = np.stack(np.unravel_index(np.arange(block), shape), axis=1) if shape else None
+        tail = np.stack(np.unravel_index(np.arange(block), shape), axis=1).astype(np.int64)
         for prefix in self._prefixes(np.empty(0, dtype=np.int64), split):
-            if tail is None:
-                found = prefix[None, :]
-            else:
-                head = np.broadcast_to(prefix, (block, split))
-                found = np.concatenate([head, tail], axis=1).astype(np.int64)
-            found = found[self._legal(found)]
-            if len(found):
-                yield found
+            head = np.broadcast_to(prefix, (block, split))
+            found = np.concatenate([head, tail], axis=1)
+            yield found[self._legal(found)]
 
     def _prefixes(self, prefix: IntArray, depth: int) -> Iterator[IntArray]:
         if len(prefix) == depth:
