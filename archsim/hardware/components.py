@@ -26,14 +26,12 @@ from archsim.hardware.sram import (
 ALADDIN_NODE_NM = 40.0
 ADDER32_PJ, ADDER32_UM2, ADDER32_LEAK_W = 0.21, 278.0, 2.40e-6
 MULT32_PJ, MULT32_UM2, MULT32_LEAK_W = 12.68, 6350.0, 8.00e-5
-COMPARATOR32_PJ, COMPARATOR32_UM2, COMPARATOR32_LEAK_W = 0.02947, 71.0, 2.51e-8
-COUNTER32_PJ, COUNTER32_UM2, COUNTER32_LEAK_W = 0.25074, 495.5, 3.21e-7
 
 # --------------------------------------------------------------------- Horowitz's table, 45 nm
 # M. Horowitz, "Computing's energy problem", ISSCC 2014, 45 nm 0.9 V: energies; areas of the same
-# units from W. Dally's NIPS 2015 / Hot Chips tutorials (synthesised, TSMC 45 nm). About four times
-# below Aladdin for integers (which are synthesised for 1 GHz with pessimistic activity), so never
-# compare an int_mac (Aladdin) with an fp_mac: use int_mac_dense for that.
+# units from W. Dally's NIPS 2015 tutorial (synthesised, TSMC 45 nm; areas recalled, not checked
+# against the slides). For 8-bit integers about four times below Aladdin, which neither source
+# explains, so compare an fp_mac with int_mac_dense and never with int_mac (Aladdin).
 HOROWITZ_NODE_NM = 45.0
 INT8_MULT_PJ, INT32_MULT_PJ = 0.2, 3.1
 INT8_MULT_UM2, INT32_MULT_UM2 = 282.0, 3495.0
@@ -80,28 +78,6 @@ def multiplier(bits_a: ArrayLike, bits_b: ArrayLike, node_nm: NodeLike) -> dict[
         "energy_j": MULT32_PJ * 1e-12 * share * energy,
         "area_mm2": MULT32_UM2 * 1e-6 * share * area_factor(node_nm, ALADDIN_NODE_NM),
         "leakage_w": MULT32_LEAK_W * share * energy,
-    }
-
-
-def comparator(bits: ArrayLike, node_nm: NodeLike) -> dict[str, Array]:
-    """Integer comparator (Aladdin), linear in width."""
-    share = np.asarray(bits, dtype=np.float64) / 32.0
-    energy = energy_factor(node_nm, ALADDIN_NODE_NM)
-    return {
-        "energy_j": COMPARATOR32_PJ * 1e-12 * share * energy,
-        "area_mm2": COMPARATOR32_UM2 * 1e-6 * share * area_factor(node_nm, ALADDIN_NODE_NM),
-        "leakage_w": COMPARATOR32_LEAK_W * share * energy,
-    }
-
-
-def counter(bits: ArrayLike, node_nm: NodeLike) -> dict[str, Array]:
-    """Counter, e.g. of an address generator (Aladdin), linear in width."""
-    share = np.asarray(bits, dtype=np.float64) / 32.0
-    energy = energy_factor(node_nm, ALADDIN_NODE_NM)
-    return {
-        "energy_j": COUNTER32_PJ * 1e-12 * share * energy,
-        "area_mm2": COUNTER32_UM2 * 1e-6 * share * area_factor(node_nm, ALADDIN_NODE_NM),
-        "leakage_w": COUNTER32_LEAK_W * share * energy,
     }
 
 

@@ -7,7 +7,7 @@ is overridden, and NumPy broadcasting does the rest, so what no override touches
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import lru_cache
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from archsim.errors import InputError
 from archsim.hardware import components, sram
-from archsim.hardware.leaves import Leaf, unknown_path
 from archsim.hardware.machine import (
     ROLES,
     Fanout,
@@ -24,131 +23,13 @@ from archsim.hardware.machine import (
     Storage,
     VectorEngine,
 )
-from archsim.hardware.scaling import Process
 from archsim.hardware.table import EngineTable, Floats
 from archsim.hardware.tiers import memory_table
+from archsim.hardware.values import Values
 
 _MEMORY = memory_table()
 _UNLIMITED_BITS = 2.0**53
 _STORAGES: tuple[Callable[..., dict[str, Floats]], ...] = (sram.sram, sram.regfile, sram.register)
-
-
-@lru_cache(maxsize=64)
-def _base_arrays(machine: Machine) -> dict[str, NDArray[Any]]:
-    """Every leaf of a machine as an array of length 1; enums as indices, absent values as NaN."""
-    arrays: dict[str, NDArray[Any]] = {}
-    for path, leaf in machine.leaves().items():
-        if leaf.kind == "enum":
-            arrays[path] = np.array([leaf.choices.index(leaf.value)])  # type: ignore[arg-type]
-        else:
-            arrays[path] = np.array([np.nan if leaf.value is None else float(leaf.value)])
-        arrays[path].setflags(write=False)
-    return arrays
-
-
-class _Values:
-    """Leaf values of B designs by dotted path; collects what is wrong with them."""
-
-    def __init__(self, machine: Machine, overrides: Mapping[str, ArrayLike]) -> None:
-        self.leaves = machine.leaves()
-        self._base = _base_arrays(machine)
-        self.problems: dict[str, NDArray[np.bool_]] = {}
-        self.designs = 1
-        self._arrays: dict[str, NDArray[Any]] = {}
-        self._process: Process | None = None
-        for path, given in overrides.items():
-            leaf = self.leaves.get(path)
-            if leaf is None:
-                raise unknown_path(path, self.leaves, machine.name)
-            if leaf.structural:
-                raise InputError(
-                    "is the same for all designs of a batch; use Machine.with_values",
-                    source=machine.name,
-                    field=path,
-                )
-            self._arrays[path] = self._override(leaf, np.atleast_1d(np.asarray(given)))
-
-    def _override(self, leaf: Leaf, values: NDArray[Any]) -> NDArray[Any]:
-        if values.ndim != 1 or len(values) == 0:
-            raise InputError(
-                "an override must be a scalar or a 1-d array", field=leaf.path, found=values.shape
-            )
-        if len(values) > 1 and self.designs not in (1, len(values)):
-            raise InputError(
-                f"overrides differ in length ({self.designs} and {len(values)})", field=leaf.path
-            )
-        self.designs = max(self.designs, len(values))
-        if leaf.kind == "enum":
-            return _codes(leaf, values)
-        if values.dtype.kind not in "biuf":
-            raise InputError("must be a number", field=leaf.path, found=values.flat[0])
-        return self._bounded(leaf, values.astype(np.float64))
-
-    def _bounded(self, leaf: Leaf, numbers: Floats) -> Floats:
-        """Bring numbers into the schema's range and note which designs needed it."""
-        low = -np.inf if leaf.minimum is None else leaf.minimum
-        high = np.inf if leaf.maximum is None else leaf.maximum
-        if leaf.kind == "flag":
-            low, high = 0.0, 1.0
-        absent = np.isnan(numbers) if leaf.optional else np.zeros(len(numbers), dtype=bool)
-        legal = absent | ((numbers >= low) & (numbers <= high))
-        if leaf.kind in ("integer", "flag"):
-            legal &= absent | (numbers == np.rint(numbers))
-        if legal.all():
-            return numbers
-        self.problems[f"{leaf.path} must be {_range_text(leaf, low, high)}"] = ~legal
-        fallback = low if leaf.value is None else float(leaf.value)
-        clipped = np.clip(np.where(np.isnan(numbers), fallback, numbers), low, high)
-        if leaf.kind in ("integer", "flag"):
-            clipped = np.rint(clipped)
-        return np.where(absent, np.nan, clipped)
-
-    def __call__(self, path: str) -> NDArray[Any]:
-        """Numbers, or codes of an enum (index into its choices); NaN where absent."""
-        array = self._arrays.get(path)
-        return self._base[path] if array is None else array
-
-    @property
-    def node(self) -> Process:
-        """The technology nodes."""
-        if self._process is None:
-            self._process = Process(self("technology_nm"))
-        return self._process
-
-    def or_else(self, path: str, default: ArrayLike) -> Floats:
-        """The value at a path, or a default where it is absent."""
-        given = self._arrays.get(path)
-        if given is None:
-            return default if self.leaves[path].value is None else self._base[path]  # type: ignore
-        absent = np.isnan(given)
-        if not absent.any():
-            return given
-        return np.where(absent, default, given)
-
-    def flag(self, reason: str, mask: NDArray[np.bool_]) -> None:
-        """Note a problem, if any design has it."""
-        if mask.any():
-            self.problems[reason] = mask
-
-
-def _range_text(leaf: Leaf, low: float, high: float) -> str:
-    kind = "an integer" if leaf.kind == "integer" else "a number"
-    return "0 or 1" if leaf.kind == "flag" else f"{kind} in [{low:g}, {high:g}]"
-
-
-def _codes(leaf: Leaf, values: NDArray[Any]) -> NDArray[np.int64]:
-    """Strings to indices into the leaf's choices."""
-    codes = np.full(len(values), -1, dtype=np.int64)
-    for code, choice in enumerate(leaf.choices):
-        codes[values == choice] = code
-        if (codes >= 0).all():
-            return codes
-    raise InputError(
-        "no such choice",
-        field=leaf.path,
-        found=str(values[int(np.argmin(codes))]),
-        expected=f"one of {', '.join(leaf.choices)}",
-    )
 
 
 def _by_code(
@@ -203,13 +84,19 @@ def resolve(
     """
     spatial: SpatialEngine = _pick(machine, SpatialEngine, engine, "spatial")
     lanes: VectorEngine = _pick(machine, VectorEngine, vector, "vector")
-    values = _Values(machine, overrides or {})
-    slots = [_tier(values, spatial.backing)]
-    bits = {role: values(f"engines.{spatial.name}.precision.{role}_bits") for role in _WIDTHS}
-    slots += [_slot(values, spatial, slot, bits) for slot in spatial.slots]
-    mac = _mac(values, spatial.name, bits)
+    values = Values(machine, spatial.name, overrides or {})
+    home = f"engines.{spatial.name}."
+    bits = {role: values(f"{home}precision.{role}_bits") for role in _WIDTHS}
+    shared = ("technology_nm", f"{home}precision.")
+    tier = f"tiers.{spatial.backing}."
+    slots = [values.part(tier, ("clock_hz",), lambda: _tier(values, tier))]
+    for slot in spatial.slots:
+        make = partial(_slot, values, f"{home}slots.{slot.name}.", slot, bits)
+        slots.append(values.part(f"{home}slots.{slot.name}.", shared, make))
+    mac = values.part(f"{home}mac.", shared, lambda: _mac(values, f"{home}mac.", bits))
     _network(values, spatial, slots, mac, bits)
-    simd = _vector(values, lanes.name, bits)
+    lane = f"engines.{lanes.name}."
+    simd = values.part(lane, shared, lambda: _vector(values, lane, bits))
     areas = _areas(values, spatial, slots, mac, simd)
     clock, limit = values("clock_hz"), _max_clock(spatial, slots, mac)
     values.flag("clock_hz exceeds what the MAC or the storage beside it can follow", clock > limit)
@@ -225,8 +112,7 @@ _COLUMNS = (
 _ZERO, _ONE, _INF = np.zeros(1), np.ones(1), np.full(1, np.inf)
 
 
-def _tier(values: _Values, name: str) -> dict[str, Floats]:
-    path = f"tiers.{name}."
+def _tier(values: Values, path: str) -> dict[str, Floats]:
     kind, channels = values(path + "kind"), values(path + "channels")
 
     def figure(field: str, column: str, per_channel: bool) -> Floats:
@@ -260,9 +146,8 @@ def _tier(values: _Values, name: str) -> dict[str, Floats]:
 
 
 def _slot(
-    values: _Values, engine: SpatialEngine, slot: Storage | Fanout, bits: dict[str, Floats]
+    values: Values, path: str, slot: Storage | Fanout, bits: dict[str, Floats]
 ) -> dict[str, Floats]:
-    path = f"engines.{engine.name}.slots.{slot.name}."
     if isinstance(slot, Fanout):
         return {
             "capacity_bits": _ZERO, "block_bits": _ONE, "read_energy_j": _ZERO,
@@ -304,8 +189,8 @@ def _largest(words: list[Floats]) -> Floats:
     return result
 
 
-def _mac(values: _Values, engine: str, bits: dict[str, Floats]) -> dict[str, Floats]:
-    path, node = f"engines.{engine}.mac.", values.node
+def _mac(values: Values, path: str, bits: dict[str, Floats]) -> dict[str, Floats]:
+    node = values.node
     a, b, total = bits["input"], bits["weight"], bits["accumulator"]
 
     def unit(code: int) -> dict[str, Floats]:
@@ -333,7 +218,7 @@ def _mac(values: _Values, engine: str, bits: dict[str, Floats]) -> dict[str, Flo
 
 
 def _network(
-    values: _Values,
+    values: Values,
     engine: SpatialEngine,
     slots: list[dict[str, Floats]],
     mac: dict[str, Floats],
@@ -362,8 +247,8 @@ def _network(
         subtree = subtree * slot["fanout"] + area
 
 
-def _vector(values: _Values, name: str, bits: dict[str, Floats]) -> dict[str, Floats]:
-    path, node = f"engines.{name}.", values.node
+def _vector(values: Values, path: str, bits: dict[str, Floats]) -> dict[str, Floats]:
+    node = values.node
     lanes, registers = values(path + "lanes"), values(path + "registers")
     lane = _by_code(
         values(path + "component"),
@@ -378,7 +263,7 @@ def _vector(values: _Values, name: str, bits: dict[str, Floats]) -> dict[str, Fl
 
 
 def _areas(
-    values: _Values,
+    values: Values,
     engine: SpatialEngine,
     slots: list[dict[str, Floats]],
     mac: dict[str, Floats],
@@ -415,7 +300,7 @@ def _max_clock(
 def _assemble(
     machine: Machine,
     engine: SpatialEngine,
-    values: _Values,
+    values: Values,
     slots: list[dict[str, Floats]],
     mac: dict[str, Floats],
     simd: dict[str, Floats],

@@ -158,9 +158,8 @@ def test_a_process_gives_what_its_nodes_give():
             np.testing.assert_array_equal(plain[name], quick[name])
 
 
-@pytest.mark.parametrize("make", [components.adder, components.comparator, components.counter])
-def test_helpers_are_linear_in_width(make):
-    one, four = make(8, 28.0), make(32, 28.0)
+def test_adder_is_linear_in_width():
+    one, four = components.adder(8, 28.0), components.adder(32, 28.0)
     for name in one:
         assert float(four[name]) == pytest.approx(4 * float(one[name]))
 

@@ -10,7 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from archsim.errors import InputError
-from archsim.hardware import EngineTable, available_machines, load_machine, resolve
+from archsim.hardware import (
+    DATAFLOWS,
+    EngineTable,
+    available_machines,
+    components,
+    load_machine,
+    resolve,
+    sram,
+)
 
 SHIPPED = available_machines()
 GLB = "engines.array.slots.glb."
@@ -187,6 +195,34 @@ def test_explicit_figures_win_over_the_library():
     assert (table.area_mm2["dram_phy"] == 1.5).all()
 
 
+def test_enumerations_reach_the_component_they_name():
+    """Choices are indices into the component tuples, so their order is part of the code."""
+    machine = load_machine("eyeriss")
+    spad = "engines.array.slots.psum_spad."
+    arrays_ = resolve(machine, {spad + "component": ["sram", "regfile", "register"]})
+    for row, make in enumerate((sram.sram, sram.regfile, sram.register)):
+        assert arrays_.read_energy_j[row, 6] == make(384, 16, 1, 65.0)["read_energy_j"]
+    macs = resolve(machine, {"engines.array.mac.component": ["int_mac", "int_mac_dense", "fp_mac"]})
+    assert macs.mac_energy_j[0] == components.int_mac(16, 16, 16, 65.0)["energy_j"]
+    assert macs.mac_energy_j[1] == components.int_mac_dense(16, 16, 16, 65.0)["energy_j"]
+    assert macs.mac_energy_j[2] == components.fp_mac(11, 11, 11, 65.0)["energy_j"]
+    bf16 = resolve(
+        machine,
+        {"engines.array.mac.component": "fp_mac", "engines.array.mac.mantissa_bits": [np.nan, 8]},
+    )
+    assert bf16.mac_energy_j[0] == macs.mac_energy_j[2]
+    assert bf16.mac_energy_j[1] < macs.mac_energy_j[2]
+    flows = resolve(machine, {"engines.array.dataflow": list(DATAFLOWS)})
+    assert flows.dataflow.tolist() == list(range(len(DATAFLOWS)))
+    kinds = list(components.NETWORK_KINDS)
+    hops = resolve(machine, {"engines.array.slots.rows.network.kind": kinds})
+    assert (np.diff(hops.hop_energy_j_per_bit[:, 3]) > 0).all()
+    lanes = resolve(machine, {"engines.simd.component": ["int_alu", "fp_alu"]})
+    for row, floating in enumerate((False, True)):
+        lane = components.vector_lane(16, 8, 65.0, floating)
+        assert lanes.vector_op_energy_j[row] == lane["energy_j"]
+
+
 def test_bigger_children_are_further_apart():
     table = resolve(
         load_machine("eyeriss"),
@@ -263,6 +299,27 @@ def test_a_machine_without_the_asked_engine_is_an_input_error():
         resolve(machine, engine="simd")
     with pytest.raises(InputError, match="no vector engine"):
         resolve(machine, vector="array")
+
+
+def test_engines_of_one_machine_do_not_share_remembered_figures():
+    data = load_machine("eyeriss").model_dump(mode="json")
+    second = {**data["engines"][0], "name": "narrow"}
+    second["precision"] = {**second["precision"], "input_bits": 4, "output_bits": 8}
+    data["engines"].insert(1, second)
+    machine = type(load_machine("eyeriss")).model_validate(data)
+    for _ in range(2):
+        wide, narrow = resolve(machine), resolve(machine, engine="narrow")
+        assert narrow.mac_energy_j[0] < wide.mac_energy_j[0]
+        assert narrow.vector_op_energy_j[0] < wide.vector_op_energy_j[0]
+        assert narrow.bits[0].tolist() == [4, 16, 8, 16]
+
+
+def test_problems_of_the_file_itself_are_reported_every_time():
+    machine = load_machine("eyeriss").with_values({GLB + "width_bits": 8})
+    for _ in range(2):
+        assert any("glb is narrower" in reason for reason in resolve(machine).reasons(0))
+        batch = resolve(machine, {"engines.array.slots.rows.fanout": [2, 3, 4]})
+        assert not batch.sound.any()
 
 
 def test_take_picks_rows_by_index_and_by_mask():
