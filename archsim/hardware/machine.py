@@ -61,9 +61,9 @@ MACHINES = Path(__file__).parent / "machines"
 #: Layout area beyond cells and macros (control, clock, routing, placement density, pads), as a
 #: fraction of them: geometric mean over the six shipped chips whose area is published (eyeriss,
 #: shidiannao, nvdla, tpu_v1, gemmini, simba), which lie between 1.0 and 4.4. Leaving one out and
-#: predicting it errs by a factor of 1.55 in the median and 2.1 at most (tests/hardware). The
+#: predicting it errs by a factor of 1.5 in the median and 2.2 at most (tests/hardware). The
 #: 16 and 28 nm chips lie above the mean: the area table is optimistic for FinFET nodes.
-AREA_OVERHEAD = 2.7
+AREA_OVERHEAD = 2.8
 
 
 class Tier(Strict):
