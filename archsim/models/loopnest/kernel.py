@@ -31,19 +31,20 @@ import math
 import numpy as np
 from numba import njit, prange
 
-# Columns of the per-slot engine table.
-CAPACITY, BLOCK, READ_J, WRITE_J, LEAK_W, READ_BW, WRITE_BW, SHARED_BW, HOP_J, INSTANCES = range(10)
+# Columns of the per-slot engine table; *_SLOW are cycles per bit of one instance's ports.
+CAPACITY, BLOCK, READ_J, WRITE_J, LEAK_W, READ_SLOW, WRITE_SLOW, SHARED_SLOW, HOP_J, INSTANCES = range(10)
 BITS = 10  # first of three columns: bits of an input, weight, output (accumulator) word here
 SLOT_COLUMNS = 13
 # Columns of the per-engine scalars.
 MAC_J, MAC_LEAK_W, MAC_CYCLES, CLOCK_HZ, FINAL_BITS, MAC_COUNT = range(6)
 ENGINE_COLUMNS = 6
 # A problem is one row of floats and one of integers. Floats: D extents, then from column D on the
-# sizes and coefficients below; integers: relevance masks and the sliding ranks of the data operand.
+# sizes and coefficients below, then for each operand D flags, 1.0 where a dimension leaves it still;
+# integers: masks of the dimensions that move each operand, and the data operand's sliding ranks.
 MACS, SIZE, COEFFICIENT = 0, 1, 4  # offsets after the extents
 MASK, SLIDES, SLIDE_DIM = 0, 3, 4
 MAX_SLIDES = 3
-PROBLEM_FLOATS, PROBLEM_INTS = COEFFICIENT + 2 * MAX_SLIDES, SLIDE_DIM + 2 * MAX_SLIDES
+STILL, PROBLEM_INTS = COEFFICIENT + 2 * MAX_SLIDES, SLIDE_DIM + 2 * MAX_SLIDES
 # What a storage sees of one tensor.
 READS, FILLS, UPDATES = range(3)
 # Results of one row.
@@ -54,10 +55,12 @@ INPUT, WEIGHT, OUTPUT = range(3)
 NONE = -1
 
 _JIT = {"cache": True, "error_model": "numpy", "boundscheck": False}
-_INLINE = {**_JIT, "inline": "always"}
+# The inner functions allocate nothing; without the runtime Numba counts no references in them,
+# which makes a call with fifteen array arguments about three times cheaper.
+_BARE = {**_JIT, "_nrt": False}
 
 
-@njit(**_JIT)
+@njit(**_BARE)
 def chain_visits(extent, d, factors, i, tiles, fanout, child, m_slot, outside_m, parent, inner, outer):
     """Count tile visits along one dimension that is both spatial and residual.
 
@@ -104,7 +107,7 @@ def chain_visits(extent, d, factors, i, tiles, fanout, child, m_slot, outside_m,
     return total
 
 
-@njit(**_JIT)
+@njit(**_BARE)
 def chain_runs(extent, d, factors, i, tiles, child, m_slot):
     """How often the moving loop of a spatial, residual dimension starts over: all loops but it."""
     product = 1.0
@@ -125,8 +128,8 @@ def chain_runs(extent, d, factors, i, tiles, child, m_slot):
     return total
 
 
-@njit(**_JIT)
-def odd_repeats(mask, odd, extents, o, factors, order, i, tiles, fanout, child, m_slot, m_dim, parent):
+@njit(**_BARE)
+def odd_repeats(mask, odd, extents, o, factors, order, i, tiles, fanout, child, parent):
     """Exact repeats of the dimensions in ``odd`` that do not move a tensor.
 
     Returns:
@@ -134,17 +137,23 @@ def odd_repeats(mask, odd, extents, o, factors, order, i, tiles, fanout, child, 
     """
     slot_count, dim_count = factors.shape[1], factors.shape[2]
     fills, reads, above, below = 1.0, 1.0, 1.0, 1.0
-    at_macs = child == slot_count
-    at = slot_count if at_macs else m_slot
+    # The moving loop: the innermost relevant temporal loop outside the child.
+    at, place = NONE, 0
+    if child == slot_count:
+        at = slot_count
+    else:
+        for s in range(child):
+            for j in range(dim_count):
+                d = order[i, s, j]
+                if not fanout[s] and (mask >> d) & 1 and factors[i, s, d] > 1:
+                    at, place = s, j
     for d in range(dim_count):
         if (mask >> d) & 1 or not (odd >> d) & 1:
             continue
-        before = at_macs
-        if m_slot >= 0 and not at_macs:
-            for j in range(dim_count):
-                if order[i, m_slot, j] == m_dim:
-                    break
-                before |= order[i, m_slot, j] == d
+        before = at == slot_count
+        if 0 <= at < slot_count:
+            for j in range(place):
+                before |= order[i, at, j] == d
         e = extents[o, d]
         fills *= chain_visits(e, d, factors, i, tiles, fanout, child, at, before, parent, True, True)
         reads *= chain_visits(e, d, factors, i, tiles, fanout, child, at, before, parent, False, True)
@@ -153,7 +162,7 @@ def odd_repeats(mask, odd, extents, o, factors, order, i, tiles, fanout, child, 
     return fills, reads, above, below
 
 
-@njit(**_JIT)
+@njit(**_BARE)
 def distinct_share(p, a, r, b, parent, child, factors, i, fanout, tiles):
     """Fraction of a sliding rank's windows that differ across the branches of each fanout.
 
@@ -173,7 +182,7 @@ def distinct_share(p, a, r, b, parent, child, factors, i, fanout, tiles):
     return share
 
 
-@njit(**_JIT)
+@njit(**_BARE)
 def charged_in_full(mask, o, floats, ints, tiles, visits, child, data):
     """Words of a tensor's plain ranks over all tiles when residual tiles are charged in full."""
     words = 1.0
@@ -188,10 +197,10 @@ def charged_in_full(mask, o, floats, ints, tiles, visits, child, data):
     return words
 
 
-@njit(**_JIT)
+@njit(**_BARE)
 def count_words(
     floats, ints, o, factors, order, keep, i, fanout, pad,
-    tiles, visits, loop_dim, loop_bound, starts, counts,
+    tiles, visits, again, copies, moving, counts,
 ):  # fmt: skip
     """Count reads, fills and updates of every tensor at every slot, in words over all instances.
 
@@ -205,17 +214,17 @@ def count_words(
             a slot stores (slot 0: all); ``i`` the row of this mapping.
         fanout: bool[S], which slots are spatial.
         pad: Charge residual tiles as full ones (Timeloop's way) instead of exactly.
-        tiles, visits, loop_dim, loop_bound, starts: Work space from :func:`make_scratch`. Left
-            behind: ``tiles[s]``, the padded extents inside and at slot ``s`` (row S: one point),
-            and ``visits[s]``, how often such a tile is visited.
+        tiles, visits, again, copies, moving: Work space from :func:`make_scratch`. Left behind:
+            ``tiles[s]``, the padded extents inside and at slot ``s`` (row S: one point), and
+            ``visits[s]``, how often such a tile is visited.
         counts: float64[S, 3, 3]; entries of kept tensors are written, the others left alone.
 
     Returns:
         Compute cycles (temporal steps).
     """
     slot_count, dim_count = factors.shape[1], factors.shape[2]
-    # Tile extents and visits, inner to outer; dimensions that overshoot, those that fan out.
-    wide, odd = 0, 0
+    # Tile extents and visits; the dimensions that overshoot and those that fan out.
+    wide, odd, cycles = 0, 0, 1.0
     for d in range(dim_count):
         extent, tile = floats[o, d], 1.0
         tiles[slot_count, d] = 1.0
@@ -224,67 +233,103 @@ def count_words(
             factor = factors[i, s, d]
             tile *= factor
             tiles[s, d] = tile
-            visits[s, d] = math.ceil(extent / tile)
-            wide |= (1 << d) if (fanout[s] and factor > 1) else 0
-        odd |= (1 << d) if tile != extent else 0
+            if fanout[s]:
+                wide |= min(factor - 1, 1) << d
+            else:
+                cycles *= factor
+        if tile == extent:
+            seen = 1.0
+            for s in range(slot_count):
+                visits[s, d] = seen
+                seen *= factors[i, s, d]
+        else:
+            odd |= 1 << d
+            for s in range(slot_count):
+                visits[s, d] = math.ceil(extent / tiles[s, d])
+    if odd != 0 and not pad:
+        cycles = 1.0
+        for d in range(dim_count):
+            cycles *= chain_visits(
+                floats[o, d], d, factors, i, tiles, fanout, slot_count, slot_count, True,
+                NONE, False, False,
+            )  # fmt: skip
+    residual = odd != 0
     odd &= wide
-    # The loops of bound > 1, outer to inner, with their effective bounds.
-    count = 0
-    cycles = 1.0
+    # Outer to inner, for all three operands at once: products of irrelevant bounds, of all loops
+    # so far (every) and of those outside the moving loop (again), and of fanouts (copies).
+    # Written without branches: still[t, d] is 1.0 where dimension d leaves operand t in place.
+    still_0 = dim_count + STILL
+    still_1, still_2 = still_0 + dim_count, still_0 + 2 * dim_count
+    every_0, every_1, every_2 = 1.0, 1.0, 1.0
+    again_0, again_1, again_2 = 1.0, 1.0, 1.0
+    copies_0, copies_1, copies_2 = 1.0, 1.0, 1.0
+    m_slot, m_dim = NONE, NONE
     for s in range(slot_count):
-        starts[s] = count
+        again[s, 0], again[s, 1], again[s, 2] = again_0, again_1, again_2
+        copies[s, 0], copies[s, 1], copies[s, 2] = copies_0, copies_1, copies_2
+        moving[s, 0], moving[s, 1] = m_slot, m_dim
+        if fanout[s]:
+            for d in range(dim_count):
+                more = factors[i, s, d] - 1.0
+                if residual:
+                    more = more if pad else visits[s + 1, d] / visits[s, d] - 1.0
+                    more = 0.0 if (odd >> d) & 1 else more
+                copies_0 *= 1.0 + more * floats[o, still_0 + d]
+                copies_1 *= 1.0 + more * floats[o, still_1 + d]
+                copies_2 *= 1.0 + more * floats[o, still_2 + d]
+            continue
         for j in range(dim_count):
             d = order[i, s, j]
             factor = factors[i, s, d]
-            bound = float(factor) if pad else visits[s + 1, d] / visits[s, d]
-            bound = 1.0 if (odd >> d) & 1 else bound
-            loop_dim[count] = d
-            loop_bound[count] = bound
-            count += 1 if factor > 1 else 0
-            cycles *= 1.0 if fanout[s] else bound
-    starts[slot_count] = count
-    if odd != 0:
-        for d in range(dim_count):
-            if (odd >> d) & 1 and pad:
-                for s in range(slot_count):
-                    cycles *= 1 if fanout[s] else factors[i, s, d]
-            elif (odd >> d) & 1:
-                cycles *= chain_visits(
-                    floats[o, d], d, factors, i, tiles, fanout, slot_count, slot_count, True,
-                    NONE, False, False,
-                )  # fmt: skip
+            steps = min(factor - 1, 1)
+            more = factor - 1.0
+            if residual:
+                more = more if pad else visits[s + 1, d] / visits[s, d] - 1.0
+                more = 0.0 if (odd >> d) & 1 else more
+            rests_0, rests_1 = floats[o, still_0 + d], floats[o, still_1 + d]
+            rests_2 = floats[o, still_2 + d]
+            every_0 *= 1.0 + more * rests_0
+            every_1 *= 1.0 + more * rests_1
+            every_2 *= 1.0 + more * rests_2
+            again_0 += (every_0 - again_0) * (1.0 - rests_0) * steps
+            again_1 += (every_1 - again_1) * (1.0 - rests_1) * steps
+            again_2 += (every_2 - again_2) * (1.0 - rests_2) * steps
+            moves = (ints[o, MASK] >> d) & steps
+            m_slot += (s - m_slot) * moves
+            m_dim += (d - m_dim) * moves
+    again[slot_count, 0], again[slot_count, 1], again[slot_count, 2] = every_0, every_1, every_2
+    copies[slot_count, 0], copies[slot_count, 1], copies[slot_count, 2] = copies_0, copies_1, copies_2
     slides = ints[o, SLIDES]
     for t in range(3):
         mask = ints[o, MASK + t]
         size = floats[o, dim_count + SIZE + t]
-        # Products of irrelevant bounds: of all loops so far, of those outside the moving loop, of
-        # fanouts so far, of fanouts outside the parent.
-        every, repeat, copies, above = 1.0, 1.0, 1.0, 1.0
-        m_slot, m_dim, parent = NONE, NONE, NONE
+        parent = NONE
         for s in range(slot_count + 1):
             at_macs = s == slot_count
             if at_macs or keep[i, s, t]:
                 if parent >= 0:
-                    words, share, whole, instances = size, 1.0, size * above, size * copies
-                    base = every if at_macs else repeat
-                    fills, reads = base * copies, base * above
+                    above, below, base = copies[parent, t], copies[s, t], again[s, t]
+                    words, share, whole, instances = size, 1.0, size * above, size * below
+                    fills, reads = base * below, base * above
                     if pad:
                         if at_macs:  # the units compute what there is, no more
                             base = 1.0
                             for d in range(dim_count):
                                 base *= 1.0 if (mask >> d) & 1 else floats[o, d]
-                            fills, reads = base, base * above / copies
+                            fills, reads = base, base * above / below
                         else:
                             words = charged_in_full(mask, o, floats, ints, tiles, visits, s, t == 0)
                     if odd != 0:
                         f, r, x, y = odd_repeats(
-                            mask, odd, floats, o, factors, order, i, tiles, fanout,
-                            s, m_slot, m_dim, parent,
+                            mask, odd, floats, o, factors, order, i, tiles, fanout, s, parent
                         )  # fmt: skip
                         whole, instances = whole * x, instances * y
                         if not (pad and at_macs):
                             fills, reads = fills * f, reads * r
                     if t == INPUT:
+                        m_slot, m_dim = NONE, NONE
+                        if not at_macs:
+                            m_slot, m_dim = moving[s, 0], moving[s, 1]
                         for k in range(slides):
                             p, r = ints[o, SLIDE_DIM + 2 * k], ints[o, SLIDE_DIM + 2 * k + 1]
                             a = floats[o, dim_count + COEFFICIENT + 2 * k]
@@ -302,7 +347,7 @@ def count_words(
                                     share *= distinct_share(
                                         p, a, r, b, parent, s, factors, i, fanout, tiles
                                     )
-                                if not at_macs and (m_dim == p or m_dim == r):
+                                if m_dim >= 0 and (m_dim == p or m_dim == r):
                                     # Words that stay as the window slides along the moving loop:
                                     # on every step of it but the first of each run.
                                     runs = visits[m_slot, m_dim]
@@ -335,24 +380,11 @@ def count_words(
                         counts[s, t, FILLS] = words * fills - (instances if t == OUTPUT else 0.0)
                 else:
                     counts[0, t, FILLS] = 0.0
-                parent, above = s, copies
-            if at_macs:
-                break
-            if fanout[s]:
-                for j in range(starts[s], starts[s + 1]):
-                    copies *= 1.0 if (mask >> loop_dim[j]) & 1 else loop_bound[j]
-            else:
-                for j in range(starts[s], starts[s + 1]):
-                    d = loop_dim[j]
-                    relevant = (mask >> d) & 1
-                    every *= 1.0 if relevant else loop_bound[j]
-                    repeat = every if relevant else repeat
-                    m_slot = s if relevant else m_slot
-                    m_dim = d if relevant else m_dim
+                parent = s
     return cycles
 
 
-@njit(**_JIT)
+@njit(**_BARE)
 def network_energy(ints, o, counts, factors, keep, i, fanout, slot_table, e):
     """Energy of words crossing fanouts: a copy travels half the used width, a broadcast all of it.
 
@@ -387,14 +419,14 @@ def network_energy(ints, o, counts, factors, keep, i, fanout, slot_table, e):
     return energy
 
 
-@njit(**_INLINE)
+@njit(**_BARE)
 def blocks_of(bits, per_block):
     """Block accesses that carry so many bits (tolerant of rounding in the ratio)."""
     blocks = bits * per_block
     return math.ceil(blocks - 1e-12 * blocks)
 
 
-@njit(**_JIT)
+@njit(**_BARE)
 def price(
     floats, ints, o, cycles, factors, keep, i, fanout, slot_table, engine, e, tiles, counts, result, w
 ):  # fmt: skip
@@ -406,6 +438,8 @@ def price(
     slot_count, dim_count = factors.shape[1], factors.shape[2]
     compute = math.ceil(cycles * engine[e, MAC_CYCLES])
     worst, bound_slot, overflow, energy = compute, -1.0, 0.0, 0.0
+    still = dim_count + STILL
+    slides = ints[o, SLIDES]
     leak_w = engine[e, MAC_LEAK_W] * engine[e, MAC_COUNT]
     used = 1.0  # utilised instances of a slot
     final_saving = slot_table[e, 0, BITS + OUTPUT] - engine[e, FINAL_BITS]
@@ -414,11 +448,16 @@ def price(
         leak_w += slot_table[e, s, LEAK_W] * slot_table[e, s, INSTANCES]
         if fanout[s]:
             for d in range(dim_count):
-                if factors[i, s, d] > 1:
-                    used *= min(float(factors[i, s, d]), math.ceil(floats[o, d] / tiles[s + 1, d]))
+                used *= min(float(factors[i, s, d]), math.ceil(floats[o, d] / tiles[s + 1, d]))
             continue
         read_bits, write_bits, held, blocks_read, blocks_written = 0.0, 0.0, 0.0, 0.0, 0.0
         per_block = 1.0 / (slot_table[e, s, BLOCK] * used)
+        words_0, words_1, words_2 = 1.0, 1.0, 1.0
+        for d in range(dim_count):
+            tile = min(tiles[s, d], floats[o, d])
+            words_0 *= tile + (1.0 - tile) * floats[o, still + d]
+            words_1 *= tile + (1.0 - tile) * floats[o, still + dim_count + d]
+            words_2 *= tile + (1.0 - tile) * floats[o, still + 2 * dim_count + d]
         for t in range(3):
             if not keep[i, s, t]:
                 continue
@@ -427,34 +466,34 @@ def price(
             writes = counts[s, t, FILLS] * bits
             blocks_read += blocks_of(reads, per_block)
             blocks_written += blocks_of(writes, per_block)
-            if t == OUTPUT:
+            words = words_0
+            if t == WEIGHT:
+                words = words_1
+            elif t == OUTPUT:
+                words = words_2
                 updates = counts[s, t, UPDATES] * bits
                 updates -= final_saving if s == 0 else 0.0
                 blocks_written += blocks_of(updates, per_block)
                 writes += updates
+            else:
+                for k in range(slides):
+                    p, r = ints[o, SLIDE_DIM + 2 * k], ints[o, SLIDE_DIM + 2 * k + 1]
+                    area = min(tiles[s, p], floats[o, p])
+                    span = floats[o, dim_count + COEFFICIENT + 2 * k] * (area - 1.0) + 1.0
+                    if r >= 0:
+                        tile = min(tiles[s, r], floats[o, r])
+                        span += floats[o, dim_count + COEFFICIENT + 2 * k + 1] * (tile - 1.0)
+                        area *= tile
+                    words *= span / area
             read_bits += reads
             write_bits += writes
-            words = bits
-            mask = ints[o, MASK + t]
-            for d in range(dim_count):
-                words *= min(tiles[s, d], floats[o, d]) if (mask >> d) & 1 else 1.0
-            for k in range(ints[o, SLIDES] if t == INPUT else 0):
-                p, r = ints[o, SLIDE_DIM + 2 * k], ints[o, SLIDE_DIM + 2 * k + 1]
-                tile = min(tiles[s, p], floats[o, p])
-                span = floats[o, dim_count + COEFFICIENT + 2 * k] * (tile - 1.0) + 1.0
-                area = tile
-                if r >= 0:
-                    tile = min(tiles[s, r], floats[o, r])
-                    span += floats[o, dim_count + COEFFICIENT + 2 * k + 1] * (tile - 1.0)
-                    area *= tile
-                words *= span / area
-            held += words
+            held += bits * words
         overflow = max(overflow, held / slot_table[e, s, CAPACITY] - 1.0)
         energy += used * (
             blocks_read * slot_table[e, s, READ_J] + blocks_written * slot_table[e, s, WRITE_J]
         )
-        demand = max(read_bits / slot_table[e, s, READ_BW], write_bits / slot_table[e, s, WRITE_BW])
-        demand = max(demand, (read_bits + write_bits) / slot_table[e, s, SHARED_BW]) / used
+        demand = max(read_bits * slot_table[e, s, READ_SLOW], write_bits * slot_table[e, s, WRITE_SLOW])
+        demand = max(demand, (read_bits + write_bits) * slot_table[e, s, SHARED_SLOW]) / used
         demand = math.ceil(demand - 1e-12 * demand)
         bound_slot = float(s) if demand > worst else bound_slot
         worst = max(worst, demand)
@@ -471,15 +510,15 @@ def price(
     result[w, LEAK_J] = leak
 
 
-@njit(**_JIT)
+@njit(**_BARE)
 def evaluate_row(
     floats, ints, o, factors, order, keep, i, fanout, pad, slot_table, engine, e,
-    tiles, visits, loop_dim, loop_bound, starts, counts, result, w,
+    tiles, visits, again, copies, moving, counts, result, w,
 ):  # fmt: skip
     """Evaluate mapping ``i`` of problem ``o`` on engine ``e`` into row ``w`` of ``result``."""
     cycles = count_words(
         floats, ints, o, factors, order, keep, i, fanout, pad,
-        tiles, visits, loop_dim, loop_bound, starts, counts,
+        tiles, visits, again, copies, moving, counts,
     )  # fmt: skip
     price(
         floats, ints, o, cycles, factors, keep, i, fanout, slot_table, engine, e,
@@ -489,14 +528,13 @@ def evaluate_row(
 
 @njit(**_JIT)
 def make_scratch(slot_count, dim_count):
-    """Work space of one thread: tiles, visits, loop dimensions, bounds and starts, counts."""
-    size = slot_count * dim_count + 1
+    """Work space of one thread: tiles, visits, again, copies, moving, counts (zero)."""
     return (
         np.empty((slot_count + 1, dim_count)),
         np.empty((slot_count + 1, dim_count)),
-        np.empty(size, np.int64),
-        np.empty(size),
-        np.empty(slot_count + 1, np.int64),
+        np.empty((slot_count + 1, 3)),
+        np.empty((slot_count + 1, 3)),
+        np.empty((slot_count, 2), np.int64),
         np.zeros((slot_count, 3, 3)),
     )
 
@@ -522,14 +560,14 @@ def evaluate_rows(
     chunk = 512
     wanted = counts.shape[0] == rows
     for c in prange((rows + chunk - 1) // chunk):
-        tiles, visits, loop_dim, loop_bound, starts, own = make_scratch(slot_count, dim_count)
+        tiles, visits, again, copies, moving, own = make_scratch(slot_count, dim_count)
         for i in range(c * chunk, min(rows, (c + 1) * chunk)):
             if wanted:
                 own[:] = 0.0
             evaluate_row(
                 floats, ints, problem_of[i], factors, order, keep, i, fanout, pad,
                 slot_table, engine, engine_of[i],
-                tiles, visits, loop_dim, loop_bound, starts, own, results, i,
+                tiles, visits, again, copies, moving, own, results, i,
             )  # fmt: skip
             if wanted:
                 counts[i] = own

@@ -15,11 +15,11 @@ from archsim.models.loopnest.kernel import (
     MASK,
     MAX_SLIDES,
     NONE,
-    PROBLEM_FLOATS,
     PROBLEM_INTS,
     SIZE,
     SLIDE_DIM,
     SLIDES,
+    STILL,
 )
 from archsim.workload.graph import CANONICAL_DIMS, Access, Einsum, Rank
 
@@ -30,9 +30,10 @@ class ProblemTable:
 
     Attributes:
         dims: Dimension names, D of them.
-        floats: float64[O, D + PROBLEM_FLOATS]: extents (1 where an einsum lacks a dimension); then
+        floats: float64[O, 4 * D + STILL]: extents (1 where an einsum lacks a dimension); then
             the multiply-accumulates, the product of extents of the plain ranks of input, weight
-            and output, and the coefficients of the input's sliding ranks.
+            and output, the coefficients of the input's sliding ranks, and for each operand D flags,
+            1.0 where a dimension does not move it.
         ints: int64[O, PROBLEM_INTS]: for input, weight and output the bit mask of dimensions (of
             extent > 1) that move it; the number of the input's sliding ranks (two dimensions, or a
             coefficient above 1) and their dimensions, -1 for none.
@@ -83,7 +84,7 @@ def pack(einsums: Sequence[Einsum], dims: Sequence[str] | None = None) -> Proble
         used = {name for einsum in einsums for name, extent in einsum.dims if extent > 1}
         dims = dimension_order(used) or ("M",)
     index = {name: i for i, name in enumerate(dims)}
-    floats = np.ones((len(einsums), len(dims) + PROBLEM_FLOATS))
+    floats = np.ones((len(einsums), len(dims) + STILL + 3 * len(dims)))
     ints = np.zeros((len(einsums), PROBLEM_INTS), np.int64)
     ints[:, SLIDE_DIM:] = NONE
     for o, einsum in enumerate(einsums):
@@ -99,6 +100,7 @@ def pack(einsums: Sequence[Einsum], dims: Sequence[str] | None = None) -> Proble
             for rank in _moving_ranks(access, extents):
                 for dim, _ in rank:
                     ints[o, MASK + t] |= 1 << index[dim]
+                    floats[o, len(dims) + STILL + t * len(dims) + index[dim]] = 0.0
                 if len(rank) == 1 and rank[0][1] == 1:
                     floats[o, len(dims) + SIZE + t] *= extents[rank[0][0]]
                 else:

@@ -264,11 +264,11 @@ def _level_row(row: np.ndarray, level: dict, energies: dict, source: object) -> 
     row[k.BLOCK] = max(width, bits)
     row[k.BITS : k.BITS + 3] = bits
     for column, name in (
-        (k.READ_BW, "read_bandwidth"),
-        (k.WRITE_BW, "write_bandwidth"),
-        (k.SHARED_BW, "shared_bandwidth"),
+        (k.READ_SLOW, "read_bandwidth"),
+        (k.WRITE_SLOW, "write_bandwidth"),
+        (k.SHARED_SLOW, "shared_bandwidth"),
     ):
-        row[column] = float(a[name]) * bits if a.get(name) is not None else np.inf
+        row[column] = 1.0 / (float(a[name]) * bits) if a.get(name) is not None else 0.0
     table = energies.get(level["name"], {})
     if level["class"] == "dummy_storage":
         row[k.CAPACITY] = np.inf
