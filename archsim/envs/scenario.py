@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
@@ -240,7 +241,7 @@ def _stem(name: str) -> str:
 
 
 def _is_file(name: str) -> bool:
-    return "/" in name or "\\" in name or name.endswith((".yaml", ".yml", ".onnx"))
+    return "/" in name or "\\" in name or name.endswith((".yaml", ".yml", ".onnx", ".csv"))
 
 
 @contextmanager
@@ -302,8 +303,6 @@ def _find(source: str | Path) -> Path:
     if isinstance(source, str) and not _is_file(source):
         path = SCENARIOS / f"{source}.yaml"
         if not path.is_file() and not Path(source).is_file():
-            import difflib
-
             known = available_scenarios()
             near = difflib.get_close_matches(source, known, n=3) or known
             raise InputError(
@@ -336,9 +335,7 @@ def check_scenario(scenario: Scenario) -> None:
 
     with error_context(field="objective"):
         scenario.objective.build().check_metrics(scenario.metric_names())
-    names = [_stem(spec.name) for spec in scenario.workloads]
-    if len(set(names)) != len(names):
-        raise InputError("workload named twice", field="workloads", found=names)
+    _check_workloads([spec.name for spec in scenario.workloads])
     space = scenario.build_space()
     with error_context(field="machine"):
         machine = load_machine(scenario.machine)
@@ -349,3 +346,24 @@ def check_scenario(scenario: Scenario) -> None:
             for at in range(tried):
                 value = parameter.machine_value(at * (count - 1) // max(tried - 1, 1))
                 machine.with_values(dict.fromkeys(parameter.paths, value))
+
+
+def _check_workloads(given: list[str]) -> None:
+    from archsim.workload import available_workloads
+
+    known = available_workloads()
+    for name in given:
+        if _is_file(name):
+            if not Path(name).is_file():
+                raise InputError("no such file", field="workloads", found=name)
+        elif name not in known:
+            near = difflib.get_close_matches(name, known, n=3) or known
+            raise InputError(
+                "no such workload",
+                field="workloads",
+                found=name,
+                expected=f"a path, or one of {', '.join(near)}",
+            )
+    names = [_stem(name) for name in given]
+    if len(set(names)) != len(names):
+        raise InputError("workload named twice", field="workloads", found=names)
