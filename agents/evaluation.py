@@ -25,12 +25,16 @@ def attribute(env: Any, name: str, default: Any = None) -> Any:
         name: Attribute name.
         default: Returned when no layer has it.
     """
-    try:
-        if isinstance(env, gym.vector.VectorEnv):
-            return getattr(env, name)
-        return env.get_wrapper_attr(name)
-    except AttributeError:
-        return default
+    if not isinstance(env, gym.vector.VectorEnv):
+        try:
+            return env.get_wrapper_attr(name)
+        except AttributeError:
+            return default
+    # Vector wrappers, unlike scalar ones, have no way of asking through them.
+    layer = env
+    while not hasattr(layer, name) and isinstance(layer, gym.vector.VectorWrapper):
+        layer = layer.env
+    return getattr(layer, name, default)
 
 
 class Scores:

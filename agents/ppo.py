@@ -17,10 +17,10 @@ from archsim.agents.sb3 import policy_name, prepare, train
 class Options(AgentOptions):
     """Options of PPO. SB3's names; its own defaults are for budgets of millions."""
 
-    learning_rate: float = option(3e-3, "Step size of Adam.", low=1e-7, high=1.0)
-    n_steps: int = option(32, "Designs between two updates.", low=2)
+    learning_rate: float = option(1e-2, "Step size of Adam.", low=1e-7, high=1.0)
+    n_steps: int = option(16, "Designs between two updates.", low=2)
     batch_size: int = option(16, "Designs a gradient step.", low=2)
-    n_epochs: int = option(6, "Passes over a rollout.", low=1)
+    n_epochs: int = option(8, "Passes over a rollout.", low=1)
     gamma: float = option(0.0, "Discount: what later designs count.", low=0.0, high=1.0)
     gae_lambda: float = option(0.95, "Bias against variance (GAE).", low=0.0, high=1.0)
     ent_coef: float = option(0.003, "Weight of the entropy bonus.", low=0.0)
