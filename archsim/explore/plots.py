@@ -6,6 +6,7 @@ roofline) are in `archsim.explore.design_plots`.
 
 from __future__ import annotations
 
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -140,7 +141,7 @@ def _front_line(panel: Any, results: Results, x: str, y: str, units: tuple[Unit,
     if (x, y) != tuple(results.objectives):
         return panel.scatter(xs, ys, s=11, color=COLOURS[0], zorder=3, label="on the front")
     panel.step(xs, ys, where="post", color=COLOURS[0], linewidth=1.4, zorder=3)
-    label = f"front ({len(front)} designs)"
+    label = f"front ({len(front)} design{'' if len(front) == 1 else 's'})"
     return panel.scatter(xs, ys, s=13, color=COLOURS[0], zorder=3, label=label)
 
 
@@ -185,10 +186,12 @@ def _power_is_ratio(results: Results) -> bool:
 def _marks(panel: Any, results: Results, x: str, y: str, units: tuple[Unit, Unit]) -> list[Any]:
     """Knee and chosen design; described in the legend, so that no text covers a point."""
     handles = []
-    marked = (
-        (results.knee, "knee", "D", 62, "white"),
-        (results.chosen(), "best objective", "*", 190, COLOURS[5]),
-    )
+    knee, best = results.knee, results.chosen()
+    marked = [(knee, "knee", "D", 62, "white"), (best, "best objective", "*", 190, COLOURS[5])]
+    if knee is not None and best is not None:
+        places = [[results.metrics[metric][row] for metric in (x, y)] for row in (knee, best)]
+        if places[0] == places[1]:
+            marked = [(best, "best objective and knee", "*", 190, COLOURS[5])]
     for row, name, marker, size, face in marked:
         if row is None:
             continue
@@ -216,7 +219,8 @@ def plot_convergence(results: Results, comparison: Comparison, path: str | Path)
     bands = {score.label: score.objective for score in comparison.scores}
     with figure(path, 9.6, 4.8) as canvas:
         panel = _curves(canvas, comparison, bands)
-        panel.set_ylabel(results.meta.get("objective_label") or "Objective (lower is better)")
+        label = results.meta.get("objective_label", "cost")
+        panel.set_ylabel(textwrap.fill(f"Objective, lower is better: ln of {label}", 48))
         panel.set_title("Best feasible design so far")
         _focus(panel, comparison)
     return path

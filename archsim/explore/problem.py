@@ -14,6 +14,7 @@ import numpy as np
 import yaml
 
 from archsim.explore.records import Layout
+from archsim.explore.units import title
 
 #: Written beside every design, after the metrics of the cost model.
 SCORES = ("objective", "violation", "feasible")
@@ -92,12 +93,13 @@ class Opened:
 
     def _objective_label(self) -> str:
         scalar = self.scenario.objective.scalar
-        names = list(self.scenario.objective.minimize)
+        names = [title(name).lower() for name in self.scenario.objective.minimize]
         if scalar.kind == "single":
-            return f"ln({scalar.metric or names[0]} / reference), lower is better"
+            return title(scalar.metric or self.scenario.objective.minimize[0]).lower()
+        if len(names) == 1:
+            return names[0]
         mean = "weighted mean" if scalar.kind == "weighted" else "geometric mean"
-        inside = names[0] if len(names) == 1 else f"{mean} of {', '.join(names)}"
-        return f"ln({inside}, relative to the machine as shipped)"
+        return f"{mean} of {', '.join(names[:-1])} and {names[-1]}"
 
     def evaluate(self, indices: np.ndarray) -> dict[str, np.ndarray]:
         """Every stored column of designs, as float64[B].

@@ -165,8 +165,8 @@ def explore(
     from archsim.explore.problem import open_problem
 
     began = time.monotonic()
+    sources = _check_agents(plan)  # cheap, so first
     opened = open_problem(scenario)
-    sources = _check_agents(plan)
     directory = Path(out)
     directory.mkdir(parents=True, exist_ok=True)
     with exclusive(directory):

@@ -237,7 +237,9 @@ class Store:
         )
         marks = ", ".join("?" * (1 + len(self.layout.columns)))
         names = ", ".join(map(quote, ("key", *self.layout.columns)))
-        self._db.executemany(f"INSERT OR IGNORE INTO designs ({names}) VALUES ({marks})", rows)
+        self._db.executemany(
+            f"INSERT INTO designs ({names}) VALUES ({marks}) ON CONFLICT (key) DO NOTHING", rows
+        )
         start = batch.start + first
         self._db.executemany(
             "INSERT INTO evaluations SELECT ?, ?, id, ? FROM designs WHERE key = ?",

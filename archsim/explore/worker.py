@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import random
 import signal
@@ -51,6 +52,9 @@ class Outbox:
     def record(self, record: dict[str, Any]) -> None:
         """Take one evaluation as the environment's recorder describes it."""
         metrics = [float(record[name]) for name in self._job.metrics]
+        if not all(map(math.isfinite, metrics)):
+            wrong = [n for n, v in zip(self._job.metrics, metrics, strict=True) if v - v != 0]
+            raise RuntimeError(f"the cost model gave a number that is not finite: {wrong}")
         with self._lock:
             if record["order"] != self._start + len(self._keys):
                 raise RuntimeError(

@@ -1,0 +1,120 @@
+"""Full costs of the designs that stand out: breakdowns and layers, for figures and explanations."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from archsim.explore.results import Results
+from archsim.explore.tables import standing_out
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One operation of a network on a design.
+
+    Attributes:
+        name: Operation, prefixed with the network where there are several.
+        macs: Multiply-accumulates.
+        bytes_moved: Bytes to and from the backing tier.
+        latency_s: Its time.
+        bound: What limits it: ``compute``, a memory level, ``vector``.
+    """
+
+    name: str
+    macs: float
+    bytes_moved: float
+    latency_s: float
+    bound: str
+
+
+@dataclass(frozen=True)
+class DesignCost:
+    """Where energy, time and area of a design go.
+
+    Attributes:
+        role: What the design stands for.
+        energy_j: Component -> energy of the weighted mix of networks.
+        latency_s: Binding limit -> time spent under it.
+        area_mm2: Component -> area.
+        layers: All layers of all networks.
+        peak_macs_per_s: Rate with every MAC busy.
+        bandwidth_bytes_per_s: Of the backing tier.
+        backing: Name of the backing tier.
+    """
+
+    role: str
+    energy_j: dict[str, float]
+    latency_s: dict[str, float]
+    area_mm2: dict[str, float]
+    layers: tuple[Layer, ...]
+    peak_macs_per_s: float
+    bandwidth_bytes_per_s: float
+    backing: str
+
+
+def design_costs(results: Results) -> list[DesignCost]:
+    """Costs of the designs that stand out and of the machine as shipped, best design first."""
+    opened = results.problem
+    machine = opened.problem.machine
+    costs = []
+    for role, row in standing_out(results).items():
+        values = opened.space.machine_values(results.indices[row])
+        costs.append(design_cost(opened.problem, role, machine.with_values(values)))
+    if costs:
+        costs.append(design_cost(opened.problem, "machine as shipped", machine))
+    return costs
+
+
+def design_cost(problem: Any, role: str, machine: Any) -> DesignCost:
+    """Cost of one machine under the networks, weights and fidelity of a problem.
+
+    Args:
+        problem: The `archsim.envs.Problem`.
+        role: Name of the design in figures.
+        machine: The changed machine.
+    """
+    from archsim.hardware import resolve
+    from archsim.system import evaluate
+
+    spec = problem.scenario
+    energy: dict[str, float] = {}
+    latency: dict[str, float] = {}
+    layers: list[Layer] = []
+    for item, workload in zip(spec.workloads, problem.workloads, strict=True):
+        cost = evaluate(
+            workload, machine, effort=spec.fidelity.effort, objective=spec.fidelity.objective
+        )
+        data = cost.to_dict()
+        _add(energy, data["energy_by_component_j"].items(), item.weight)
+        prefix = f"{workload.name}: " if len(problem.workloads) > 1 else ""
+        for entry in data["layers"]:
+            layers.append(
+                Layer(
+                    prefix + entry["name"],
+                    entry["macs"] * item.weight,
+                    entry["backing_bytes"] * item.weight,
+                    entry["latency_s"] * item.weight,
+                    entry["bound"],
+                )
+            )
+    _add(latency, ((layer.bound, layer.latency_s) for layer in layers), 1.0)
+    table = resolve(machine)
+    return DesignCost(
+        role,
+        energy,
+        latency,
+        {name: float(area[0]) for name, area in table.area_mm2.items()},
+        tuple(layers),
+        float(np.ravel(table.macs * table.clock_hz / table.mac_cycles)[0]),
+        float(np.ravel(table.tier_bandwidth_bytes_per_s)[0]),
+        table.names[0],
+    )
+
+
+def _add(table: dict[str, float], entries: Iterable[tuple[str, float]], weight: float) -> None:
+    for name, value in entries:
+        table[name] = table.get(name, 0.0) + float(value) * weight

@@ -1,0 +1,37 @@
+"""All figures of a run directory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from archsim.explore.design_cost import design_costs
+from archsim.explore.design_plots import plot_breakdown, plot_roofline
+from archsim.explore.plots import plot_convergence, plot_hypervolume, plot_pareto
+from archsim.explore.results import Comparison, Results, compare
+
+
+def plot_all(
+    results: Results, folder: str | Path, comparison: Comparison | None = None
+) -> dict[str, Path]:
+    """Draw every figure there is data for.
+
+    Args:
+        results: The run directory.
+        folder: Where the PNG files go.
+        comparison: The comparison of the agents, if it was made already.
+
+    Returns:
+        Paths by name: ``pareto``, ``convergence``, ``hypervolume``, ``breakdown``, ``roofline``.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = {"pareto": plot_pareto(results, folder / "pareto.png")}
+    comparison = comparison or compare(results)
+    if comparison is not None:
+        paths["convergence"] = plot_convergence(results, comparison, folder / "convergence.png")
+        paths["hypervolume"] = plot_hypervolume(comparison, folder / "hypervolume.png")
+    designs = design_costs(results)
+    if designs:
+        paths["breakdown"] = plot_breakdown(designs, folder / "breakdown.png")
+        paths["roofline"] = plot_roofline(designs[0], folder / "roofline.png")
+    return paths
