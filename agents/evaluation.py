@@ -99,6 +99,8 @@ class Evaluator:
         self.action_space = env.single_action_space if self.vector else env.action_space
         self.space = attribute(env, "space")
         self.budget = attribute(env, "budget")
+        mode = env.metadata.get("autoreset_mode") if self.vector else None
+        self._resets_itself = mode == gym.vector.AutoresetMode.SAME_STEP
         self._seed: int | None = seed
         self._must_reset = True
 
@@ -193,7 +195,8 @@ class Evaluator:
         _, reward, terminated, truncated, info = self.env.step(action)
         if np.any(info.get("budget_exhausted", False)):
             raise BudgetSpent
-        # Vector environments reset themselves; a scalar one waits to be told.
-        self._must_reset = not self.vector and bool(terminated or truncated)
+        # An environment that resets itself within the step goes on; any other is told to, so that
+        # no step is lost to a reset in which the actions are ignored.
+        self._must_reset = not self._resets_itself and bool(np.any(terminated) or np.any(truncated))
         reward = np.array(reward, dtype=np.float64).reshape(self.width)
         return reward, info
