@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from gymnasium import error, spaces
@@ -78,7 +78,7 @@ class LaneVectorEnv(Evaluating, VectorEnv):
     describes the evaluated design stays at the top level too.
     """
 
-    metadata: ClassVar[dict[str, Any]] = {"render_modes": []}  # type: ignore[misc]
+    metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012
 
     def __init__(
         self,
@@ -97,7 +97,7 @@ class LaneVectorEnv(Evaluating, VectorEnv):
                 found=autoreset_mode,
                 expected=", ".join(mode.value for mode in AutoresetMode),
             ) from None
-        self.metadata = {**type(self).metadata, "autoreset_mode": self.autoreset_mode}  # type: ignore[misc]
+        self.metadata = {**type(self).metadata, "autoreset_mode": self.autoreset_mode}
         self.single_observation_space = observation
         self.single_action_space = action
         self.observation_space = batch_space(observation, self.num_envs)
@@ -125,7 +125,7 @@ class LaneVectorEnv(Evaluating, VectorEnv):
     ) -> tuple[np.ndarray, Infos]:
         """Reset all lanes, or those of ``options["reset_mask"]`` (bool[N])."""
         first = seed[0] if isinstance(seed, (list, tuple)) and seed else seed
-        super().reset(seed=first, options=options)
+        super().reset(seed=first, options=options)  # type: ignore[arg-type]
         if seed is not None:
             self.evaluations = 0
         lanes = np.arange(self.num_envs)

@@ -200,11 +200,11 @@ class Scenario(Strict):
     description: str = Field("", max_length=4000)
     workloads: tuple[WorkloadSpec, ...] = Field(min_length=1, max_length=64)
     machine: str = Field(min_length=1, description="shipped name, or file relative to the scenario")
-    fidelity: FidelitySpec = Field(default_factory=FidelitySpec)
+    fidelity: FidelitySpec = FidelitySpec.model_validate({})
     parameters: tuple[ParameterSpec, ...] = Field(min_length=1, max_length=256)
     constraints: tuple[str, ...] = Field((), max_length=256)
     objective: ObjectiveSpec
-    run: RunSettings = Field(default_factory=RunSettings)
+    run: RunSettings = RunSettings.model_validate({})
 
     @field_validator("workloads", mode="before")
     @classmethod

@@ -11,7 +11,7 @@ parameter.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -79,7 +79,7 @@ class AcceleratorStepwiseEnv(Evaluating, gymnasium.Env):
         (1, [0, 0, 0, 0, 0, 0])
     """
 
-    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["ansi"], "render_fps": 1}
+    metadata: dict[str, Any] = {"render_modes": ["ansi"], "render_fps": 1}  # noqa: RUF012
 
     def __init__(self, scenario: Any, render_mode: str | None = None) -> None:
         self._open(scenario)

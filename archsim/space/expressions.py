@@ -178,7 +178,7 @@ class _Checker:
 def _value(node: ast.expr, values: Mapping[str, np.ndarray]) -> Any:
     match node:
         case ast.Constant(value=constant):
-            return constant if isinstance(constant, str | bool) else float(constant)
+            return constant if isinstance(constant, str | bool) else float(constant)  # type: ignore[arg-type]
         case ast.Name(id=name):
             array = np.asarray(values[name])
             return array if array.dtype.kind in "USb" else array.astype(np.float64)
@@ -216,7 +216,7 @@ def _bounds(node: ast.expr, boxes: Mapping[str, Box]) -> tuple[Any, Any]:
         case ast.Constant(value=bool(constant)):
             return constant, constant
         case ast.Constant(value=constant):
-            return np.float64(constant), np.float64(constant)
+            return np.float64(constant), np.float64(constant)  # type: ignore[arg-type]
         case ast.Name(id=name):
             box = boxes[name]
             return box if isinstance(box, tuple) else (False, True)

@@ -31,8 +31,11 @@ class Group(Protocol):
     """Parameters coupled by constraints; indices below are into the group, members ascending."""
 
     members: tuple[int, ...]
-    count: int | None
     combinations: int
+
+    @property
+    def count(self) -> int | None:
+        """Legal combinations, if known."""
 
     def check(self, indices: IntArray) -> BoolArray:
         """Legality of int64[B, k] -> bool[B]."""
@@ -112,7 +115,7 @@ class EnumeratedGroup:
             np.array([int(np.prod(self._shape[at + 1 : depth])) for at in range(depth)], dtype=int)
             for depth in range(len(members) + 1)
         ]
-        legal = np.empty(total, dtype=bool)
+        legal: BoolArray = np.empty(total, dtype=bool)
         for start in range(0, total, _CHUNK):
             flat = np.arange(start, min(start + _CHUNK, total))
             digits = np.unravel_index(flat, self._shape) if self._shape else ()
@@ -121,16 +124,17 @@ class EnumeratedGroup:
             for rule in rules:
                 holds &= rule(values)
             legal[flat] = holds
-        self._legal = legal
+        self._legal: BoolArray = legal
         self._rows = np.flatnonzero(legal)
         self.count = len(self._rows)
         if not self.count:
             raise _empty(rules)
         # level j: [prefixes of length j, values of member j] -> a legal completion exists
-        self._levels = []
+        self._levels: list[BoolArray] = []
         for depth, cardinality in enumerate(self._shape):
             prefixes = int(np.prod(self._shape[:depth], dtype=np.int64))
-            self._levels.append(legal.reshape(prefixes, cardinality, -1).any(axis=2))
+            level = legal.reshape(prefixes, cardinality, -1)
+            self._levels.append(np.logical_or.reduce(level, axis=2))
 
     def _flat(self, indices: IntArray) -> IntArray:
         return indices @ self._strides[indices.shape[1]]
@@ -147,7 +151,7 @@ class EnumeratedGroup:
         index = tuple(decided.get(axis, slice(None)) for axis in range(len(self._shape)))
         rest = [axis for axis in range(len(self._shape)) if axis not in decided]
         others = tuple(at for at, axis in enumerate(rest) if axis != member)
-        return legal[index].any(axis=others)
+        return np.logical_or.reduce(legal[index], axis=others)
 
     def sample(self, rng: np.random.Generator, size: int) -> IntArray:
         rows = self._rows[rng.integers(self.count, size=size)]
@@ -166,7 +170,7 @@ class EnumeratedGroup:
 class SearchedGroup:
     """A group too large to tabulate: rejection first, then depth-first search with pruning."""
 
-    count = None
+    count: int | None = None
 
     def __init__(
         self,
