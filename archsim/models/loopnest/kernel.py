@@ -199,7 +199,7 @@ def charged_in_full(mask, o, floats, ints, tiles, visits, child, data):
 
 @njit(**_BARE)
 def count_words(
-    floats, ints, o, factors, order, keep, i, fanout, pad,
+    floats, ints, o, factors, order, keep, i, q, fanout, pad,
     tiles, visits, again, copies, moving, counts,
 ):  # fmt: skip
     """Count reads, fills and updates of every tensor at every slot, in words over all instances.
@@ -211,7 +211,8 @@ def count_words(
         floats, ints, o: Problem tables (see ``problem.py``) and the row of this problem.
         factors: integer[N, S, D], product over slots >= extent; ``order`` integer[N, S, D], loop
             order outer to inner (of no meaning in fanouts); ``keep`` bool[N, S, 3], which operands
-            a slot stores (slot 0: all); ``i`` the row of this mapping.
+            a slot stores (slot 0: all); ``i`` the row of this mapping in ``factors`` and ``order``,
+            ``q`` its row in ``keep``.
         fanout: bool[S], which slots are spatial.
         pad: Charge residual tiles as full ones (Timeloop's way) instead of exactly.
         tiles, visits, again, copies, moving: Work space from :func:`make_scratch`. Left behind:
@@ -306,7 +307,7 @@ def count_words(
         parent = NONE
         for s in range(slot_count + 1):
             at_macs = s == slot_count
-            if at_macs or keep[i, s, t]:
+            if at_macs or keep[q, s, t]:
                 if parent >= 0:
                     above, below, base = copies[parent, t], copies[s, t], again[s, t]
                     words, share, whole, instances = size, 1.0, size * above, size * below
@@ -385,7 +386,7 @@ def count_words(
 
 
 @njit(**_BARE)
-def network_energy(ints, o, counts, factors, keep, i, fanout, slot_table, e):
+def network_energy(ints, o, counts, factors, keep, i, q, fanout, slot_table, e):
     """Energy of words crossing fanouts: a copy travels half the used width, a broadcast all of it.
 
     A word delivered to ``g`` of ``n`` units along one axis crosses ``(n + g) / 2`` links: the mean
@@ -406,7 +407,7 @@ def network_energy(ints, o, counts, factors, keep, i, fanout, slot_table, e):
             copies, spread, parent = 1.0, 1.0, s
             for d in range(dim_count):
                 copies *= 1.0 if (mask >> d) & 1 else factors[i, s, d]
-            while fanout[parent] or not keep[i, parent, t]:
+            while fanout[parent] or not keep[q, parent, t]:
                 parent -= 1
                 if fanout[parent]:
                     for d in range(dim_count):
@@ -428,7 +429,7 @@ def blocks_of(bits, per_block):
 
 @njit(**_BARE)
 def price(
-    floats, ints, o, cycles, factors, keep, i, fanout, slot_table, engine, e, tiles, counts, result, w
+    floats, ints, o, cycles, factors, keep, i, q, fanout, slot_table, engine, e, tiles, counts, result, w
 ):  # fmt: skip
     """Turn counts into cycles and energy, and check capacities; see ``RESULTS`` for the columns.
 
@@ -459,7 +460,7 @@ def price(
             words_1 *= tile + (1.0 - tile) * floats[o, still + dim_count + d]
             words_2 *= tile + (1.0 - tile) * floats[o, still + 2 * dim_count + d]
         for t in range(3):
-            if not keep[i, s, t]:
+            if not keep[q, s, t]:
                 continue
             bits = slot_table[e, s, BITS + t]
             reads = counts[s, t, READS] * bits
@@ -497,7 +498,7 @@ def price(
         demand = math.ceil(demand - 1e-12 * demand)
         bound_slot = float(s) if demand > worst else bound_slot
         worst = max(worst, demand)
-    network = network_energy(ints, o, counts, factors, keep, i, fanout, slot_table, e)
+    network = network_energy(ints, o, counts, factors, keep, i, q, fanout, slot_table, e)
     leak = leak_w * worst / engine[e, CLOCK_HZ]
     mac_energy = floats[o, dim_count + MACS] * engine[e, MAC_J]
     result[w, CYCLES] = worst
@@ -512,16 +513,16 @@ def price(
 
 @njit(**_BARE)
 def evaluate_row(
-    floats, ints, o, factors, order, keep, i, fanout, pad, slot_table, engine, e,
+    floats, ints, o, factors, order, keep, i, q, fanout, pad, slot_table, engine, e,
     tiles, visits, again, copies, moving, counts, result, w,
 ):  # fmt: skip
     """Evaluate mapping ``i`` of problem ``o`` on engine ``e`` into row ``w`` of ``result``."""
     cycles = count_words(
-        floats, ints, o, factors, order, keep, i, fanout, pad,
+        floats, ints, o, factors, order, keep, i, q, fanout, pad,
         tiles, visits, again, copies, moving, counts,
     )  # fmt: skip
     price(
-        floats, ints, o, cycles, factors, keep, i, fanout, slot_table, engine, e,
+        floats, ints, o, cycles, factors, keep, i, q, fanout, slot_table, engine, e,
         tiles, counts, result, w,
     )  # fmt: skip
 
@@ -565,7 +566,7 @@ def evaluate_rows(
             if wanted:
                 own[:] = 0.0
             evaluate_row(
-                floats, ints, problem_of[i], factors, order, keep, i, fanout, pad,
+                floats, ints, problem_of[i], factors, order, keep, i, i, fanout, pad,
                 slot_table, engine, engine_of[i],
                 tiles, visits, again, copies, moving, own, results, i,
             )  # fmt: skip
