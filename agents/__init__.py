@@ -107,7 +107,7 @@ def available_agents() -> list[AgentInfo]:
     return table
 
 
-def designs_per_step(agent: type, options: Any, default: int = 64) -> int:
+def designs_per_step(agent: type[Any], options: Any, default: int = 64) -> int:
     """Width of the vector environment an agent would like.
 
     Args:
@@ -137,7 +137,7 @@ def designs_per_step(agent: type, options: Any, default: int = 64) -> int:
     return width
 
 
-def load_agent(spec: str) -> type:
+def load_agent(spec: str) -> type[Any]:
     """Find an agent class.
 
     Args:
@@ -171,7 +171,8 @@ def load_agent(spec: str) -> type:
             raise InputError("the class is missing", found=spec, expected=f"{spec}:Class")
         near = ", ".join(difflib.get_close_matches(spec, AGENTS, n=3)) or ", ".join(AGENTS)
         raise InputError("no such agent", found=spec, expected=f"{near}, or path/to/file.py:Class")
-    agent = _class_of(_load_file(Path(path)), name, path)
+    file = Path(path)
+    agent = _class_of(_load_file(file), name, file)
     check_interface(agent, spec)
     return agent
 
@@ -215,6 +216,7 @@ def _execute(path: str, digest: str, parsed: _Tree) -> ModuleType:
     """Run a parsed file; cached by path and content."""
     name = "archsim_agent_" + hashlib.sha256(f"{path}:{digest}".encode()).hexdigest()[:16]
     spec = importlib.util.spec_from_loader(name, loader=None, origin=path)
+    assert spec is not None  # it is None only without a name
     module = importlib.util.module_from_spec(spec)
     module.__file__ = path
     # Dataclasses resolve their annotations through sys.modules.
@@ -237,7 +239,7 @@ def _execute(path: str, digest: str, parsed: _Tree) -> ModuleType:
     return module
 
 
-def _class_of(module: ModuleType, name: str, path: str) -> type:
+def _class_of(module: ModuleType, name: str, path: Path) -> type[Any]:
     """The class of a module, or an error that lists those it has."""
     agent = getattr(module, name, None) if name else None
     if isinstance(agent, type):
@@ -252,7 +254,7 @@ def _class_of(module: ModuleType, name: str, path: str) -> type:
     )
 
 
-def check_interface(agent: type, source: object = None) -> None:
+def check_interface(agent: type[Any], source: object = None) -> None:
     """Check that a class is an agent, as far as that shows without running it.
 
     Args:

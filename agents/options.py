@@ -111,7 +111,7 @@ def describe_type(hint: Any) -> str:
     return str(hint) if arguments else getattr(hint, "__name__", str(hint))
 
 
-def options_class(agent: type) -> type | None:
+def options_class(agent: type[Any]) -> type[Any] | None:
     """The dataclass an agent takes as ``options``, read from the annotation of its constructor.
 
     Args:
@@ -122,13 +122,13 @@ def options_class(agent: type) -> type | None:
     """
     if dataclasses.is_dataclass(agent) and not hasattr(agent, "search"):
         return agent
-    parameter = inspect.signature(agent.__init__).parameters.get("options")
+    parameter = inspect.signature(agent).parameters.get("options")
     if parameter is None or parameter.annotation is inspect.Parameter.empty:
         return None
     hint = parameter.annotation
     if isinstance(hint, str):
         try:
-            hint = typing.get_type_hints(agent.__init__).get("options")
+            hint = typing.get_type_hints(agent.__init__).get("options")  # type: ignore[misc]
         except (NameError, TypeError) as error:
             raise InputError(
                 f"the annotation of options cannot be resolved: {error}",

@@ -218,7 +218,7 @@ class AgentReport:
         return "\n".join(lines)
 
 
-def _toy_for(agent: type, width: int) -> Any:
+def _toy_for(agent: type[Any], width: int) -> Any:
     """The toy environment of the kind an agent asks for."""
     if getattr(agent, "stepwise", False):
         return ToyStepwiseEnv()
@@ -227,7 +227,7 @@ def _toy_for(agent: type, width: int) -> Any:
     return ToyEnv(agent.encoding)
 
 
-def _run(agent: type, seed: int, options: Any, budget: int, width: int, noise: int) -> _Audit:
+def _run(agent: type[Any], seed: int, options: Any, budget: int, width: int, noise: int) -> _Audit:
     """One search under audit; never lets the agent's own exceptions out."""
     audit = _Audit(_toy_for(agent, width), budget)
     # An agent that draws from global generators instead of its seed shows up as a difference.
@@ -256,7 +256,7 @@ def _run(agent: type, seed: int, options: Any, budget: int, width: int, noise: i
 
 
 def check_agent(
-    agent: type | str, *, budget: int = 64, options: Mapping[str, Any] | None = None
+    agent: type[Any] | str, *, budget: int = 64, options: Mapping[str, Any] | None = None
 ) -> AgentReport:
     """Check that an agent keeps the contract; run it on the toy problem a few times.
 
@@ -328,7 +328,7 @@ def _judge(
         problems.append(complaint)
 
 
-def _check_one(agent: type, run: _Audit, budget: int) -> tuple[list[str], list[str]]:
+def _check_one(agent: type[Any], run: _Audit, budget: int) -> tuple[list[str], list[str]]:
     """Judge a single run."""
     problems: list[str] = []
     checks: list[str] = []
@@ -365,7 +365,7 @@ def _check_one(agent: type, run: _Audit, budget: int) -> tuple[list[str], list[s
 
 
 def _check_seeds(
-    agent: type,
+    agent: type[Any],
     first: _Audit,
     again: _Audit,
     other: _Audit,
