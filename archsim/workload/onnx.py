@@ -257,7 +257,8 @@ class _Importer:
     def _constants(self, context: Context) -> None:
         for tensor in self.graph.initializer:
             shape = tuple(int(extent) for extent in tensor.dims)
-            weight = tensor.data_type in WEIGHT_TYPES
+            # A single number (a scale, an epsilon) is part of the operation, not a parameter.
+            weight = tensor.data_type in WEIGHT_TYPES and bool(shape)
             origin = "weight" if weight else "constant"
             array = _small(tensor)
             context.values[tensor.name] = Value(

@@ -7,6 +7,7 @@ from math import prod
 from archsim.errors import InputError
 from archsim.workload.onnx_context import (
     BOOL,
+    FLOAT,
     INT64,
     Context,
     Node,
@@ -28,7 +29,7 @@ HANDLERS = Registry()
 
 #: Element-wise operators: kind in the cost table. All operands broadcast.
 ELEMENTWISE: dict[str, str] = {
-    **{"Relu": "relu", "LeakyRelu": "leaky_relu", "PRelu": "prelu", "Elu": "elu", "Celu": "celu"},
+    **{"Relu": "relu", "LeakyRelu": "leaky_relu", "Elu": "elu", "Celu": "celu"},
     **{"Selu": "selu", "Sigmoid": "sigmoid", "HardSigmoid": "hard_sigmoid", "Mish": "mish"},
     **{"HardSwish": "hard_swish", "Swish": "silu", "Tanh": "tanh", "Erf": "erf", "Exp": "exp"},
     **{"Softplus": "softplus", "Softsign": "softsign", "ThresholdedRelu": "thresholded_relu"},
@@ -81,6 +82,11 @@ def is_special(context: Context, node: Node) -> None:
 def gelu(context: Context, node: Node) -> None:
     kind = "gelu_tanh" if node.text("approximate", "none") == "tanh" else "gelu"
     context.vector(node, kind, node.input(0).shape)
+
+
+@HANDLERS.on("PRelu")
+def prelu(context: Context, node: Node) -> None:
+    context.vector(node, "prelu", node.input(0).shape)  # old files give one slope a channel
 
 
 @HANDLERS.on("Clip")
@@ -373,10 +379,18 @@ def norm(context: Context, node: Node) -> None:
         "LpNormalization": "lp_norm",
         "MeanVarianceNormalization": "mean_variance_norm",
     }[node.op]
-    context.vector(node, kind, node.input(0).shape)
-    for index in range(1, len(node.outputs)):
-        if node.outputs[index]:
+    data = node.input(0)
+    outputs = [context.result(node, data.shape)]
+    if len(node.outputs) > 1:  # mean and inverse deviation of each row
+        if node.op != "LayerNormalization":
             raise InputError("further outputs of a normalisation are for training only")
+        axis = axis_of(node.integer("axis", -1), len(data.shape))
+        row = (*data.shape[:axis], *(1,) * (len(data.shape) - axis))
+        outputs += [context.result(node, row, i, FLOAT) for i in range(1, len(node.outputs))]
+    named = [name for name in outputs if name]
+    if not context.dry and outputs[0]:
+        read = [context.read(value) for value in node.present]
+        context.builder.vector(node.name, kind, read, named)
 
 
 @HANDLERS.on("LRN")

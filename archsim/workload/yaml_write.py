@@ -191,11 +191,11 @@ class _Writer:
                 self.say(name)
         single = self.actual[target[0]] if target else None
         if self.read(model, fields, self.known) is None or any(
-            self.read_tensors[name] != self.actual[name] for name in target
+            self.read_tensors.get(name) != self.actual[name] for name in target
         ):
             shaped = fields if single is None else {**fields, "shape": self.shape(single)}
             good = self.read(model, shaped, self.known) is not None
-            if good and all(self.read_tensors[name] == self.actual[name] for name in target):
+            if good and all(self.read_tensors.get(name) == self.actual[name] for name in target):
                 fields = shaped
         result = self.read(model, fields, self.known)
         for name in touched:
