@@ -1,5 +1,6 @@
 """What a whole graph costs on a whole machine."""
 
+from archsim.system.cost import Cost, LayerCost, Traffic, evaluate
 from archsim.system.network import NetworkEvaluator
 
-__all__ = ["NetworkEvaluator"]
+__all__ = ["Cost", "LayerCost", "NetworkEvaluator", "Traffic", "evaluate"]

@@ -1,0 +1,379 @@
+"""The cost of one network on one machine, with the reason behind every number."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from archsim.errors import InputError
+from archsim.hardware import EngineTable, Machine, load_machine, resolve
+from archsim.models.loopnest import kernel as k
+from archsim.models.loopnest.mapping import OPERANDS, Mapping
+from archsim.models.loopnest.nest import Nest
+from archsim.system import network
+from archsim.system.network import NetworkEvaluator
+from archsim.system.report import explain, layer_table
+from archsim.workload import Workload, load_workload
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """Words one storage exchanged for one operand, over all its instances.
+
+    Attributes:
+        slot: Storage.
+        operand: ``input``, ``weight`` or ``output``.
+        reads, fills, updates: Words read, written from outside, written by partial sums.
+        energy_j: What that cost.
+    """
+
+    slot: str
+    operand: str
+    reads: float
+    fills: float
+    updates: float
+    energy_j: float
+
+
+@dataclass(frozen=True)
+class LayerCost:
+    """One step of the network: an operation and what is fused into it.
+
+    Attributes:
+        name, kind: Of the leading operation.
+        fused: Names of the operations fused into it.
+        macs: Multiply-accumulates; ``vector_ops`` scalar operations.
+        latency_s: Its time; ``cycles`` the same in clock cycles; ``compute_cycles`` what the
+            multiply-accumulate units alone need.
+        bound: What sets the latency: ``compute``, a storage or tier, or the vector unit.
+        utilization: Multiply-accumulates over peak during the layer.
+        energy_j: Its energy; ``energy_by_component_j`` and ``energy_by_tensor_j`` (storage
+            traffic only) split it.
+        backing_bytes: Bytes to and from the backing tier.
+        traffic: Word counts by storage and operand.
+        mapping: The loop nest, None for vector steps.
+        overflow: How far the fullest storage overflows (0: fits).
+    """
+
+    name: str
+    kind: str
+    fused: tuple[str, ...]
+    macs: int
+    vector_ops: int
+    latency_s: float
+    cycles: float
+    compute_cycles: float
+    bound: str
+    utilization: float
+    energy_j: float
+    energy_by_component_j: dict[str, float]
+    energy_by_tensor_j: dict[str, float]
+    backing_bytes: float
+    traffic: tuple[Traffic, ...] = ()
+    mapping: Mapping | None = None
+    overflow: float = 0.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        data = {key: value for key, value in vars(self).items() if key not in ("traffic", "mapping")}
+        data["fused"] = list(self.fused)
+        data["traffic"] = [dict(vars(row)) for row in self.traffic]
+        data["mapping"] = self.mapping.to_dict() if self.mapping else None
+        return data
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a network costs on a machine. Every breakdown sums to its total.
+
+    Attributes:
+        workload, machine, dataflow: Names.
+        metrics: As :meth:`NetworkEvaluator.evaluate` gives them, floats.
+        feasible: Whether every mapping fits and the design makes physical sense.
+        reasons: Why not, in words.
+        energy_by_component_j: Storages, ``network``, ``mac``, ``vector``, ``leakage``.
+        area_by_component_mm2: As the machine's table gives them.
+        layers: One entry a step, in execution order.
+    """
+
+    workload: str
+    machine: str
+    dataflow: str
+    metrics: dict[str, float]
+    feasible: bool
+    reasons: tuple[str, ...]
+    energy_by_component_j: dict[str, float]
+    area_by_component_mm2: dict[str, float]
+    layers: tuple[LayerCost, ...] = field(repr=False)
+
+    def __getattr__(self, name: str) -> float:
+        """Metrics are attributes too: ``cost.latency_s``."""
+        if not name.startswith("_") and name in self.metrics:
+            return self.metrics[name]
+        raise AttributeError(name)
+
+    def explain(self) -> str:
+        """Totals, where energy, time and area go, and what limits the machine."""
+        return explain(self)
+
+    def table(self) -> str:
+        """One line a layer: time, bound, utilisation, energy."""
+        return layer_table(self)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return {
+            "workload": self.workload,
+            "machine": self.machine,
+            "dataflow": self.dataflow,
+            **self.metrics,
+            "feasible": self.feasible,
+            "reasons": list(self.reasons),
+            "energy_by_component_j": dict(self.energy_by_component_j),
+            "area_by_component_mm2": dict(self.area_by_component_mm2),
+            "layers": [layer.to_dict() for layer in self.layers],
+        }
+
+
+def evaluate(
+    workload: Workload | str | Path,
+    machine: Machine | str | Path,
+    *,
+    effort: str = "fast",
+    objective: str = "edp",
+    batch: int | None = None,
+    fuse: bool = True,
+) -> Cost:
+    """Cost of one network on one machine.
+
+    Args:
+        workload: A workload, the name of a shipped one, or a file.
+        machine: A machine, the name of a shipped one, or a file.
+        effort: ``fast`` or ``thorough``; how hard to look for mappings.
+        objective: ``edp``, ``energy`` or ``latency``; what mappings are chosen for.
+        batch: Batch size, when ``workload`` is a name or file.
+        fuse: Fuse elementwise operations into their producers.
+
+    Raises:
+        InputError: A file, name or option is wrong.
+
+    Example:
+        >>> cost = evaluate("alexnet", "eyeriss")
+        >>> cost.feasible, 0 < cost.utilization <= 1
+        (True, True)
+    """
+    if isinstance(workload, Workload):
+        if batch is not None:
+            raise InputError("batch goes with a workload's name or file", field="batch")
+    else:
+        workload = load_workload(workload, batch=batch)
+    if not isinstance(machine, Machine):
+        machine = load_machine(machine)
+    engines = resolve(machine)
+    evaluator = NetworkEvaluator([workload], None, machine, effort, objective, fuse)
+    return _Assembly(workload, machine.name, engines, evaluator).cost()
+
+
+class _Assembly:
+    """Puts a :class:`Cost` together from the arrays of a one-design run."""
+
+    def __init__(
+        self, workload: Workload, name: str, engines: EngineTable, evaluator: NetworkEvaluator
+    ) -> None:
+        self.workload, self.name, self.engines, self.evaluator = workload, name, engines, evaluator
+        self.metrics = evaluator.evaluate(engines)
+        _, details, self.nest = evaluator.run(engines, details=True)
+        self.results, self.factors, self.orders = (array[0] for array in details)
+        self.counts = self._count()
+        self.steps = evaluator.table.steps
+        self.clock = float(engines.clock_hz[0])
+        nest, engine = self.nest, self.nest.engine[0]
+        self.leak_w = {
+            "mac": engine[k.MAC_LEAK_W] * engine[k.MAC_COUNT],
+            "vector": float(engines.vector_leakage_w[0]),
+            **{
+                slot: nest.slot_table[0, s, k.LEAK_W] * nest.slot_table[0, s, k.INSTANCES]
+                for s, slot in enumerate(nest.names)
+            },
+        }
+
+    def _count(self) -> np.ndarray:
+        nest: Nest = self.nest
+        problems = self.evaluator.table.problems
+        n, slots = len(problems), len(nest.names)
+        counts = np.zeros((n, slots, 3, 3))
+        rows = np.arange(n)
+        k.evaluate_rows(
+            rows, np.zeros(n, np.int64), problems.floats, problems.ints, self.factors, self.orders,
+            np.repeat(nest.keep, n, axis=0), nest.fanout, False, nest.slot_table, nest.engine,
+            np.zeros((n, k.RESULTS)), counts,
+        )  # fmt: skip
+        return counts
+
+    def cost(self) -> Cost:
+        layers = []
+        for row, step in zip(
+            self.evaluator.table.names[0], self.evaluator.table.plans[0], strict=True
+        ):
+            layers.append(self._layer(row, step))
+        energy: dict[str, float] = {}
+        for layer in layers:
+            for component, joules in layer.energy_by_component_j.items():
+                energy[component] = energy.get(component, 0.0) + joules
+        feasible = bool(self.metrics.pop("feasible")[0])
+        from archsim.hardware import DATAFLOWS
+
+        return Cost(
+            self.workload.name,
+            self.name,
+            DATAFLOWS[int(self.engines.dataflow[0])],
+            {name: float(values[0]) for name, values in self.metrics.items()},
+            feasible,
+            tuple(self._reasons(layers)),
+            energy,
+            {name: float(area[0]) for name, area in self.engines.area_mm2.items()},
+            tuple(layers),
+        )
+
+    def _reasons(self, layers: list[LayerCost]) -> list[str]:
+        found = list(self.engines.reasons(0))
+        limit = float(self.engines.max_clock_hz[0])
+        if self.clock > limit:
+            found.append(f"clock {self.clock:.3g} Hz exceeds the {limit:.3g} Hz the components allow")
+        for layer in layers:
+            if layer.overflow > 0:
+                found.append(
+                    f"layer {layer.name}: its smallest tile overflows {self._fullest(layer)} "
+                    f"by {layer.overflow:.0%}"
+                )
+        return found
+
+    def _fullest(self, layer: LayerCost) -> str:
+        nest, mapping = self.nest, layer.mapping
+        assert mapping is not None
+        held = {}
+        inside = np.cumprod(mapping.factors[::-1], axis=0)[::-1]
+        problem = self.evaluator.table.problems
+        for s, slot in enumerate(nest.names):
+            if nest.fanout[s]:
+                continue
+            tile = np.minimum(inside[s], mapping.extents)
+            words = [np.prod(tile[problem.relevant[0, t]]) for t in range(3)]
+            bits = sum(
+                words[t] * nest.slot_table[0, s, k.BITS + t]
+                for t in range(3)
+                if nest.keep[0, s, t]
+            )
+            held[slot] = bits / nest.slot_table[0, s, k.CAPACITY]
+        return max(held, key=held.__getitem__)
+
+    def _layer(self, row: int, step: Any) -> LayerCost:
+        table, nest, engines = self.steps[row], self.nest, self.engines
+        vector_cycles, moved, vector_energy = network.vector_cost(
+            row, self.steps, nest.slot_table, nest.engine, 0, engines.vector_lanes,
+            engines.vector_op_energy_j, np.ascontiguousarray(engines.bits),
+        )  # fmt: skip
+        bits = engines.bits[0]
+        read = table[network.WEIGHTS_READ] * bits[1] + table[network.VALUES_READ] * bits[0]
+        vector_bits = read + table[network.WRITTEN] * bits[2]
+        op_energy = table[network.VECTOR_OPS] * float(engines.vector_op_energy_j[0])
+        tier = nest.names[0]
+        energy = {slot: 0.0 for s, slot in enumerate(nest.names) if not nest.fanout[s]}
+        energy.update(network=0.0, mac=0.0, vector=op_energy, leakage=0.0)
+        energy[tier] += vector_energy - op_energy
+        tensors = dict.fromkeys(OPERANDS, 0.0)
+        o = int(table[network.PROBLEM])
+        traffic: tuple[Traffic, ...] = ()
+        mapping, compute, overflow, backing = None, 0.0, 0.0, vector_bits / 8
+        if o >= 0:
+            result = self.results[o]
+            traffic = tuple(self._traffic(o))
+            for entry in traffic:
+                energy[entry.slot] += entry.energy_j
+                tensors[entry.operand] += entry.energy_j
+            energy["mac"] = float(result[k.MAC_ENERGY_J])
+            energy["network"] = float(result[k.NETWORK_J])
+            backing += self._tier_bits(o) / 8
+            compute, overflow = float(result[k.COMPUTE_CYCLES]), float(result[k.OVERFLOW])
+            mapping = self._mapping(o)
+            array_cycles = float(result[k.CYCLES]) + moved
+            cycles = max(float(vector_cycles), array_cycles)
+            slot = int(result[k.BOUND_SLOT])
+            bound = "compute" if slot < 0 else nest.names[slot]
+            if moved > result[k.CYCLES] - compute and slot < 0 and moved > compute:
+                bound = tier
+            bound = bound if array_cycles >= vector_cycles else "vector"
+        else:
+            cycles = max(float(vector_cycles), float(moved))
+            bound = tier if moved > vector_cycles else "vector"
+        seconds = cycles / self.clock
+        energy["leakage"] = sum(self.leak_w.values()) * seconds
+        peak = float(engines.macs[0] / engines.mac_cycles[0])
+        return LayerCost(
+            step.name,
+            step.operation.kind,
+            tuple(op.name for op in step.fused),
+            step.operation.macs,
+            step.vector_ops,
+            seconds,
+            cycles,
+            compute,
+            bound,
+            step.operation.macs / (cycles * peak) if cycles else 0.0,
+            sum(energy.values()),
+            energy,
+            tensors,
+            backing,
+            traffic,
+            mapping,
+            overflow,
+        )
+
+    def _tier_bits(self, o: int) -> float:
+        nest, counts = self.nest, self.counts[o, 0]
+        bits = float((counts.sum(axis=1) * nest.slot_table[0, 0, k.BITS : k.BITS + 3]).sum())
+        return bits - self._final_saving(o)
+
+    def _final_saving(self, o: int) -> float:
+        """Bits the tier saves because finished outputs are narrower than partial sums."""
+        problems = self.evaluator.table.problems
+        size = problems.floats[o, len(problems.dims) + k.SIZE + k.OUTPUT]
+        narrow = self.nest.slot_table[0, 0, k.BITS + k.OUTPUT] - self.nest.engine[0, k.FINAL_BITS]
+        return float(size * narrow)
+
+    def _traffic(self, o: int) -> list[Traffic]:
+        """The kernel's own pricing of storage traffic, kept apart by storage and operand."""
+        nest, found, used = self.nest, [], 1.0
+        extents = self.evaluator.table.problems.extents[o]
+        inside = np.vstack([np.cumprod(self.factors[o][::-1], axis=0)[::-1], np.ones(len(extents))])
+        for s, slot in enumerate(nest.names):
+            if nest.fanout[s]:
+                used *= float(np.minimum(self.factors[o, s], np.ceil(extents / inside[s + 1])).prod())
+                continue
+            row = nest.slot_table[0, s]
+            for t, operand in enumerate(OPERANDS):
+                if not nest.keep[0, s, t]:
+                    continue
+                bits = self.counts[o, s, t] * row[k.BITS + t]
+                if s == 0 and t == k.OUTPUT:
+                    bits[k.UPDATES] -= self._final_saving(o)
+                blocks = bits / (row[k.BLOCK] * used)
+                accesses = np.ceil(blocks - 1e-12 * blocks) * used
+                joules = accesses @ row[[k.READ_J, k.WRITE_J, k.WRITE_J]]
+                found.append(Traffic(slot, operand, *map(float, self.counts[o, s, t]), float(joules)))
+        return found
+
+    def _mapping(self, o: int) -> Mapping:
+        problems = self.evaluator.table.problems
+        return Mapping(
+            self.nest.names,
+            problems.dims,
+            tuple(int(x) for x in problems.extents[o]),
+            self.nest.fanout,
+            self.nest.keep[0],
+            self.factors[o],
+            self.orders[o],
+        )
