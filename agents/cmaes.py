@@ -24,8 +24,8 @@ from archsim.agents.options import AgentOptions, option, require
 class Options(AgentOptions):
     """Options of CMA-ES."""
 
-    population: int | None = option(
-        None, "Designs a generation; None is 4 + 3 ln(parameters) (Hansen 2016, table 1).", low=3
+    population: int = option(
+        12, "Designs a generation; 4 + 3 ln(parameters) in Hansen 2016: 9 to 13 for 6 to 20.", low=3
     )
     sigma: float = option(
         0.3, "First standard deviation in the unit cube (the manual's advice).", low=1e-3, high=1.0
@@ -52,6 +52,11 @@ class Cmaes:
         space = self.evaluate.action_space
         self.low = space.low.ravel().astype(np.float64)
         self.high = space.high.ravel().astype(np.float64)
+
+    @staticmethod
+    def designs_per_step(options: Options) -> int:
+        """Width of the vector environment this agent would like."""
+        return options.population
 
     def floors(self) -> np.ndarray:
         """f8[P]: smallest standard deviations, from the number of values where it is known."""
@@ -84,7 +89,7 @@ class Cmaes:
     def search(self) -> None:
         """Descend and restart until the recorder's budget is spent."""
         dimensions = len(self.low)
-        population = self.options.population or 4 + int(3 * np.log(dimensions))
+        population = self.options.population
         start = np.full(dimensions, 0.5)
         with contextlib.suppress(BudgetSpent):
             while True:

@@ -57,7 +57,8 @@ class Gp:
                 seed=self.seed,
                 warn_independent_sampling=False,
             )
-        with contextlib.suppress(BudgetSpent):
+        # Optuna divides zero by zero, and copes, when no design is likely to be feasible.
+        with contextlib.suppress(BudgetSpent), np.errstate(invalid="ignore"):
             ask_and_tell(
                 self.evaluate, sampler, np.random.default_rng(self.seed), self.options.window
             )

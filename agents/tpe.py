@@ -23,7 +23,9 @@ class Options(AgentOptions):
 
     startup: int = option(10, "Random designs before the densities are used (Optuna's).", low=1)
     candidates: int = option(24, "Samples compared for every proposal (Optuna's).", low=1)
-    multivariate: bool = option(True, "Model parameters jointly (advised by Watanabe 2023).")
+    multivariate: bool = option(
+        False, "Model parameters jointly; with few designs it may settle on one category too early."
+    )
     window: int = option(
         1000, "Most designs the densities see: the best half and the latest half.", low=20
     )

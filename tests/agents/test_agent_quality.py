@@ -26,7 +26,7 @@ INFORMED = {
     "ppo": (250, 3),
     "a2c": (250, 5),
     "sac": (160, 3),
-    "maskable_ppo": (250, 3),
+    "maskable_ppo": (160, 3),
 }
 
 
