@@ -114,7 +114,7 @@ class Builder:
                 tuple(outputs),
                 vector_ops=vector_ops(kind, shapes, target, window),
                 view=VECTOR_KINDS[kind].view,
-                fusable=is_fusable(kind, shapes, target),
+                fusable=is_fusable(kind, shapes, target, [self._made.get(t, -1) for t in inputs]),
             )
         )
 
@@ -377,7 +377,10 @@ def conv_einsum(
     rank = len(kernel)
     if rank not in (1, 2, 3) or not rank == len(size) == len(stride) == len(dilation):
         raise InputError("convolutions of 1, 2 or 3 spatial axes are supported", found=rank)
-    one = (1,) * (2 - rank)
+
+    def plane_of(axes: Sequence[int]) -> tuple[int, int]:
+        return (axes[-2] if rank > 1 else 1, axes[-1])
+
     plane = conv2d_einsum(
         data,
         weight,
@@ -386,10 +389,10 @@ def conv_einsum(
         groups=groups,
         out_channels=channels[1],
         in_channels=channels[0],
-        out_size=(*one, *size[-2:]),
-        kernel=(*one, *kernel[-2:]),
-        stride=(*one, *stride[-2:]),
-        dilation=(*one, *dilation[-2:]),
+        out_size=plane_of(size),
+        kernel=plane_of(kernel),
+        stride=plane_of(stride),
+        dilation=plane_of(dilation),
     )
     if rank < 3:
         return plane

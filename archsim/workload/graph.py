@@ -189,14 +189,14 @@ class Workload:
     def __post_init__(self) -> None:
         if self.batch is not None and self.batch < 1:
             raise InputError("batch must be positive", source=self.name, found=self.batch)
-        for tensor in self.tensors.values():
-            axis = tensor.batch_axis
-            if axis is not None and (self.batch is None or tensor.shape[axis] % self.batch):
+        for declared in self.tensors.values():
+            axis = declared.batch_axis
+            if axis is not None and (self.batch is None or declared.shape[axis] % self.batch):
                 raise InputError(
                     "the batch axis must be a multiple of the workload's batch",
                     source=self.name,
-                    field=tensor.name,
-                    found=tensor.shape,
+                    field=declared.name,
+                    found=declared.shape,
                 )
         produced: set[str] = set()
         names: set[str] = set()

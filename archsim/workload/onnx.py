@@ -248,10 +248,9 @@ class _Importer:
             _walk(context, proto, index, self.opset)
         outputs = []
         for output in self.graph.output:
-            value = context.values.get(output.name)
-            if value is None:
+            if output.name not in context.values:
                 raise InputError("is never written", field=f"output {output.name}")
-            outputs.append(value.name)
+            outputs.append(context.values[output.name].name)
         return context.builder.workload(outputs, self.source)
 
     def _constants(self, context: Context) -> None:

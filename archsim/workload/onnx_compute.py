@@ -297,10 +297,12 @@ def attention(context: Context, node: Node) -> None:
     output = context.result(node, shape)
     if context.dry:
         return
-    names = views or [context.read(v) for v in (query, key, value)]
+    first, second, third = views or [context.read(v) for v in (query, key, value)]
     context.builder.attention(
         node.name,
-        *names,
+        first,
+        second,
+        third,
         output,
         mask=None if mask is None else context.read(mask),
         bits=query.bits,

@@ -106,7 +106,8 @@ class Node:
         value = self.attributes.get(name, default)
         if value is None:
             raise InputError(f"attribute {name!r} is missing")
-        if not all(isinstance(item, int) for item in value) or len(value) > 4096:
+        listed = isinstance(value, (list, tuple)) and len(value) <= 4096
+        if not listed or not all(isinstance(item, int) for item in value):
             raise InputError(f"attribute {name!r} must be a list of integers", found=value)
         return list(value)
 

@@ -203,10 +203,25 @@ def window_of(kind: str, inputs: Sequence[Sequence[int]], output: Sequence[int],
     return window if window > 0 and not odd else 0
 
 
-def is_fusable(kind: str, inputs: Sequence[Sequence[int]], output: Sequence[int]) -> bool:
-    """True if the kind works element by element on a first input of the output's own shape."""
+def is_fusable(
+    kind: str, inputs: Sequence[Sequence[int]], output: Sequence[int], made: Sequence[int]
+) -> bool:
+    """True if an operation can be applied to its first input, element by element, as it is made.
+
+    That needs a first input of the output's own shape, and every other operand made before it (a
+    gate computed from the whole of the first input is not).
+
+    Args:
+        kind: A key of ``VECTOR_KINDS`` (any other is not fusable).
+        inputs: Shapes of the operands.
+        output: Shape of the output.
+        made: Position in the graph of the operation that makes each operand; -1 for what is there
+            before.
+    """
     cost = VECTOR_KINDS.get(kind)
-    return bool(cost and cost.fusable and inputs and tuple(inputs[0]) == tuple(output))
+    if not cost or not cost.fusable or not inputs or tuple(inputs[0]) != tuple(output):
+        return False
+    return all(position <= made[0] for position in made)
 
 
 # --------------------------------------------------------------------------------------- shapes

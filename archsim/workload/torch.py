@@ -181,9 +181,9 @@ class _Graph:
         if not isinstance(value, torch.Tensor):
             return
         name = self.walker.canonical.get(path, path) if path else self._free(node.name)
-        self.values[node] = _described(name, value, role)
+        self.values[node] = found = _described(name, value, role)
         if role == "input":
-            self.builder.tensor(name, tuple(value.shape), self.values[node].bits, "input")
+            self.builder.tensor(name, found.shape, found.bits, "input")
 
     def _free(self, name: str) -> str:
         """A name no tensor or operation has yet."""
@@ -246,7 +246,8 @@ class _Graph:
         """Arguments by name, defaults included, tensors as values."""
         import torch.fx
 
-        found = {}
+        found: dict[str, Any] = {}
+        values: Any = self.values
         for index, argument in enumerate(schema.arguments):
             if index < len(node.args):
                 value = node.args[index]
@@ -254,7 +255,7 @@ class _Graph:
                 value = node.kwargs[argument.name]
             else:
                 value = argument.default_value
-            found[argument.name] = torch.fx.map_arg(value, lambda n: self.values[n])
+            found[argument.name] = torch.fx.map_arg(value, values.__getitem__)
         return found
 
     def _constant(self, node: Any, op: str, results: Any, found: list[Value]) -> bool:

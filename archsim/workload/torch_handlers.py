@@ -332,10 +332,11 @@ def einsum(call: Call) -> None:
 def attention(call: Call) -> None:
     query, key, value = (call.tensor(name) for name in ("query", "key", "value"))
     mask = call.arguments.get("attn_mask")
-    names = [call.read(v) for v in (query, key, value)]
     call.builder.attention(
         call.name,
-        *names,
+        call.read(query),
+        call.read(key),
+        call.read(value),
         call.write(),
         mask=call.read(mask) if isinstance(mask, Value) else None,
         causal=bool(call.arguments.get("is_causal")),

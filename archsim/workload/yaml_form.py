@@ -9,7 +9,7 @@ back the same workload, always.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -86,6 +86,7 @@ class Reader:
         self.batch = document.batch
         self.tensors: dict[str, Tensor] = {}
         self.operations: list[Operation] = []
+        self.made: dict[str, int] = {}
         for name, line in document.tensors.items():
             shape, axis = self.extents(line.shape, name)
             bits = document.bits if line.bits is None else line.bits
@@ -126,6 +127,16 @@ class Reader:
         for name in names:
             self.imply(name, shape, "activation", axis)
 
+    def fusable(self, kind: str, inputs: Sequence[str], output: Sequence[int]) -> bool:
+        """Whether an operation can be applied as its first input is made."""
+        shapes = [self.tensors[name].shape for name in inputs]
+        return is_fusable(kind, shapes, output, [self.made.get(name, -1) for name in inputs])
+
+    def add(self, operation: Operation) -> None:
+        """Append an operation."""
+        self.made.update(dict.fromkeys(operation.outputs, len(self.operations)))
+        self.operations.append(operation)
+
     def with_bias(self, line: ConvLine | GemmLine, target: str, channels: int) -> str:
         """Declare the bias and the sum before it; returns what the product writes."""
         if line.bias is None:
@@ -142,14 +153,14 @@ class Reader:
             return
         shapes = [self.tensors[before].shape, self.tensors[line.bias].shape]
         out = self.tensors[target].shape
-        self.operations.append(
+        self.add(
             Operation(
                 line.name + BIAS,
                 "bias_add",
                 (before, line.bias),
                 (target,),
                 vector_ops=vector_ops("bias_add", shapes, out),
-                fusable=is_fusable("bias_add", shapes, out),
+                fusable=self.fusable("bias_add", (before, line.bias), out),
             )
         )
 
@@ -163,9 +174,7 @@ class Reader:
         self.output(line, (target,), shape, 0 if data.batch_axis == 0 else None)
         written = self.with_bias(line, target, line.channels[1])
         einsum = _retarget(einsum, written)
-        self.operations.append(
-            Operation(line.name, line.kind, (data.name, weight), (written,), einsum)
-        )
+        self.add(Operation(line.name, line.kind, (data.name, weight), (written,), einsum))
         self.add_bias(line, written, target)
 
     @staticmethod
@@ -184,9 +193,7 @@ class Reader:
         written = self.with_bias(line, target, line.columns)
         batch = line.batch or self.batch or 1
         einsum = gemm_nest(line, data.name, weight, written, batch)
-        self.operations.append(
-            Operation(line.name, "gemm", (data.name, weight), (written,), einsum)
-        )
+        self.add(Operation(line.name, "gemm", (data.name, weight), (written,), einsum))
         self.add_bias(line, written, target)
 
     def matmul(self, line: MatmulLine) -> None:
@@ -198,7 +205,7 @@ class Reader:
         groups = self.number(line.groups, line.name)
         einsum = matmul_nest(line, first.name, second.name, target, groups)
         inputs = (first.name, second.name)
-        self.operations.append(Operation(line.name, "matmul", inputs, (target,), einsum))
+        self.add(Operation(line.name, "matmul", inputs, (target,), einsum))
 
     def einsum(self, line: EinsumLine) -> None:
         inputs, outputs = _listed(line.input, ""), _listed(line.out, line.name)
@@ -210,7 +217,7 @@ class Reader:
             self.output(line, outputs, shape, first.batch_axis if first else None)
         operands = tuple(_read_access(text, line.name) for text in line.einsum.operands)
         einsum = Einsum(tuple(line.einsum.dims.items()), operands)  # type: ignore[arg-type]
-        self.operations.append(
+        self.add(
             Operation(line.name, line.kind, inputs, outputs, einsum, line.ops, fusable=line.fusable)
         )
 
@@ -236,25 +243,25 @@ class Reader:
         view = line.view
         if view is None:
             view = line.kind in VECTOR_KINDS and VECTOR_KINDS[line.kind].view
-        fusable = is_fusable(line.kind, shapes, target) if line.fusable is None else line.fusable
+        fusable = line.fusable
+        if fusable is None:
+            fusable = self.fusable(line.kind, inputs, target)
         ops = line.ops
         if ops is None:
             known = line.kind in VECTOR_KINDS
             ops = vector_ops(line.kind, shapes, target, line.window) if known else 0
-        self.operations.append(
-            Operation(line.name, line.kind, inputs, outputs, None, ops, view, fusable)
-        )
+        self.add(Operation(line.name, line.kind, inputs, outputs, None, ops, view, fusable))
 
     def read(self, line: Any) -> None:
         """Read one line: declare what it implies and append its operations."""
-        readers = {
+        readers: dict[type, Callable[[Any], None]] = {
             ConvLine: self.conv,
             GemmLine: self.gemm,
             MatmulLine: self.matmul,
             EinsumLine: self.einsum,
             VectorLine: self.vector,
         }
-        readers[type(line)](line)  # type: ignore[operator]
+        readers[type(line)](line)
 
     def workload(self) -> Workload:
         """Read every line."""

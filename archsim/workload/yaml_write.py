@@ -117,6 +117,7 @@ class _Writer:
             for name, t in workload.tensors.items()
         }
         self.known: dict[str, Tensor] = {}
+        self.made = {t: i for i, op in enumerate(workload.operations) for t in op.outputs}
 
     def extent(self, value: int, batched: bool) -> int | str:
         """A number, or a multiple of N."""
@@ -169,10 +170,11 @@ class _Writer:
             "this operation cannot be written", source=self.workload.name, field=operations[0].name
         )
 
-    def read(self, model: type, fields: Fields, tensors: dict[str, Tensor]) -> Any:
+    def read(self, model: Any, fields: Fields, tensors: dict[str, Tensor]) -> Any:
         """What the reader makes of a line; None if it refuses. ``tensors`` is left alone."""
         reader = Reader(self.document)
         reader.tensors = dict(tensors)
+        reader.made = dict(self.made)
         try:
             reader.read(model.model_validate(fields))
         except (ValidationError, InputError):

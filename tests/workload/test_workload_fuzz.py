@@ -103,3 +103,60 @@ def test_missing_files_and_folders(tmp_path):
     with pytest.raises(InputError):
         load_workload("../secret")
     assert available_workloads()
+
+
+NUMBERS = (0, 1, -1, 2, 7, 2**31, -(2**31), 2**62, -(2**63))
+
+
+def meddle(proto, rng, operators):
+    """Change a well-formed model into one that is well-formed as a message only."""
+    graph = proto.graph
+    node = rng.choice(graph.node)
+    way = rng.randrange(9)
+    if way == 0:
+        node.op_type = rng.choice(operators)
+    elif way == 1 and node.attribute:
+        attribute = rng.choice(node.attribute)
+        attribute.i = rng.choice(NUMBERS)
+        for index in range(len(attribute.ints)):
+            attribute.ints[index] = rng.choice(NUMBERS)
+    elif way == 2 and node.attribute:
+        rng.choice(node.attribute).type = rng.randrange(15)
+    elif way == 3 and node.attribute:
+        rng.choice(node.attribute).name = rng.choice(["axis", "pads", "group", "strides", "perm"])
+    elif way == 4 and node.input:
+        other = rng.choice(graph.node)
+        node.input[rng.randrange(len(node.input))] = rng.choice([*other.output, *other.input, ""])
+    elif way == 5 and graph.initializer:
+        tensor = rng.choice(graph.initializer)
+        if tensor.dims:
+            tensor.dims[rng.randrange(len(tensor.dims))] = rng.choice(NUMBERS)
+    elif way == 6 and graph.initializer:
+        tensor = rng.choice(graph.initializer)
+        tensor.data_type = rng.randrange(30)
+        tensor.raw_data = rng.randbytes(rng.randrange(40))
+    elif way == 7:
+        shape = rng.choice(graph.input).type.tensor_type.shape
+        if shape.dim:
+            rng.choice(shape.dim).dim_value = rng.choice(NUMBERS)
+    else:
+        del graph.node[rng.randrange(len(graph.node))]
+
+
+@pytest.mark.parametrize(("name", "count"), [("bvlc_alexnet", 300), ("shufflenet", 40)])
+def test_meddled_onnx_models(name, count, tmp_path):
+    onnx = pytest.importorskip("onnx")
+    from archsim.workload.onnx import HANDLERS
+
+    folder = Path(onnx.__file__).parent / "backend" / "test" / "data" / "light"
+    original = onnx.load(folder / f"light_{name}.onnx", load_external_data=False)
+    operators = [*sorted(HANDLERS), "Constant", "If", "LSTM", "NoSuchThing"]
+    rng = random.Random(5)
+    refused = 0
+    for _ in range(count):
+        proto = onnx.ModelProto()
+        proto.CopyFrom(original)
+        for _ in range(rng.randrange(1, 4)):
+            meddle(proto, rng, operators)
+        refused += not survives(tmp_path / "meddled.onnx", proto.SerializeToString())
+    assert refused > count / 3

@@ -297,7 +297,7 @@ NODES = {
     "bad axis": ("Concat", {"axis": 9}, "no such axis"),
     "missing input": ("MatMul", {}, "input 1 is missing"),
     "bad permutation": ("Transpose", {"perm": [0, 0]}, "permutation"),
-    "type confusion": ("Transpose", {"perm": 1.5}, "malformed"),
+    "type confusion": ("Transpose", {"perm": 1.5}, "list of integers"),
     "negative block": ("DepthToSpace", {"blocksize": -2}, "block"),
 }
 
@@ -339,3 +339,70 @@ def test_huge_constants_are_not_made():
     assert workload.tensors["big"].elements == 1 << 60
     with pytest.raises(InputError):
         convert(nodes, [value("x", ["n", 1])], constants=[stored("s", np.int64([1 << 60]))])
+
+
+def test_a_transformer_block_as_exporters_write_it():
+    """Decomposed norm and GELU, heads by Reshape with a shape computed at run time."""
+    node = helper.make_node
+    width, heads, tokens = 16, 4, 6
+    nodes = [
+        node("ReduceMean", ["x"], ["mean"], axes=[-1]),
+        node("Sub", ["x", "mean"], ["centred"]),
+        node("Pow", ["centred", "two"], ["squared"]),
+        node("ReduceMean", ["squared"], ["var"], axes=[-1]),
+        node("Add", ["var", "eps"], ["var_eps"]),
+        node("Sqrt", ["var_eps"], ["std"]),
+        node("Div", ["centred", "std"], ["normed"]),
+        node("Mul", ["normed", "gain"], ["gained"]),
+        node("Add", ["gained", "shift"], ["h"]),
+        node("Shape", ["x"], ["shape"]),
+        node("Gather", ["shape", "zero"], ["batch"], axis=0),
+        node("Unsqueeze", ["batch"], ["batch_1"], axes=[0]),
+        node("Concat", ["batch_1", "tail"], ["split"], axis=0),
+        node("Shape", ["h"], ["whole"]),
+    ]
+    for part in "qkv":
+        nodes += [
+            node("MatMul", ["h", f"w{part}"], [f"{part}0"]),
+            node("Reshape", [f"{part}0", "split"], [f"{part}1"]),
+            node(
+                "Transpose",
+                [f"{part}1"],
+                [part],
+                perm=[0, 2, 3, 1] if part == "k" else [0, 2, 1, 3],
+            ),
+        ]
+    nodes += [
+        node("MatMul", ["q", "k"], ["scores"]),
+        node("Div", ["scores", "root"], ["scaled"]),
+        node("Softmax", ["scaled"], ["weights"], axis=-1),
+        node("MatMul", ["weights", "v"], ["mixed"]),
+        node("Transpose", ["mixed"], ["back"], perm=[0, 2, 1, 3]),
+        node("Reshape", ["back", "whole"], ["joined"]),
+        node("Gemm", ["flat", "wo", "bo"], ["o"]),
+        node("Reshape", ["o", "whole"], ["y"]),
+    ]
+    nodes.insert(-2, node("Reshape", ["joined", "rows"], ["flat"]))
+    constants = [weight(f"w{part}", width, width) for part in "qkvo"]
+    constants += [weight("gain", width), weight("shift", width), weight("bo", width)]
+    constants += [stored(n, np.float32(v)) for n, v in (("two", 2), ("eps", 1e-5), ("root", 2))]
+    constants += [
+        stored("zero", np.int64(0)),
+        stored("tail", np.int64([tokens, heads, width // heads])),
+        stored("rows", np.int64([-1, width])),
+    ]
+    inputs = [value("x", ["batch", tokens, width])]
+    workload = convert(nodes, inputs, constants=constants, opset=12, batch=3)
+    assert workload.batch == 3
+    assert workload.parameters == 4 * width * width + 3 * width
+    products = 4 * tokens * width * width + 2 * tokens * tokens * width
+    assert workload.macs == 3 * products
+    kinds = summary(workload).operations
+    assert kinds["gemm"] == 4
+    assert kinds["matmul"] == 2
+    assert "gather" not in kinds  # shape arithmetic
+    output = next(op for op in workload.operations if op.inputs[0] == "flat")
+    assert output.einsum.extents == dict(N=3, P=tokens, M=width, C=width)
+    scores = next(op for op in workload.operations if op.kind == "matmul")
+    assert scores.einsum.extents == dict(G=3 * heads, M=tokens, C=width // heads, P=tokens)
+    assert rebatch(workload, 1).macs == products

@@ -124,3 +124,24 @@ def test_einsum_equations_agree_with_numpy(equation):
 def test_other_einsum_equations_are_refused(equation):
     with pytest.raises(InputError):
         einsum_sizes(equation, (2, 2), (2, 2))
+
+
+def test_a_gate_computed_from_the_whole_of_its_data_cannot_be_fused():
+    from archsim.workload.builder import Builder
+
+    builder = Builder("gate")
+    x = builder.tensor("x", (1, 4, 2, 2), role="input")
+    for name, shape in (("a", (1, 4, 2, 2)), ("g", (1, 4, 1, 1)), ("y", (1, 4, 2, 2))):
+        builder.tensor(name, shape)
+    builder.tensor("z", (1, 4, 2, 2))
+    builder.vector("a", "relu", [x], ("a",))
+    builder.vector("g", "global_avg_pool", ["a"], ("g",))
+    builder.vector("y", "mul", ["g", "a"], ("y",))
+    builder.vector("z", "add", ["a", "y"], ("z",))
+    relu, pool, gate, residual = builder.operations
+    assert relu.fusable
+    assert not pool.fusable
+    assert gate.inputs == ("a", "g")
+    assert not gate.fusable  # the pool needs all of a before y can begin
+    assert residual.inputs == ("y", "a")
+    assert residual.fusable
