@@ -78,7 +78,9 @@ class LayerCost:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
-        data = {key: value for key, value in vars(self).items() if key not in ("traffic", "mapping")}
+        data = {
+            key: value for key, value in vars(self).items() if key not in ("traffic", "mapping")
+        }
         data["fused"] = list(self.fused)
         data["traffic"] = [dict(vars(row)) for row in self.traffic]
         data["mapping"] = self.mapping.to_dict() if self.mapping else None
@@ -242,7 +244,9 @@ class _Assembly:
         found = list(self.engines.reasons(0))
         limit = float(self.engines.max_clock_hz[0])
         if self.clock > limit:
-            found.append(f"clock {self.clock:.3g} Hz exceeds the {limit:.3g} Hz the components allow")
+            found.append(
+                f"clock {self.clock:.3g} Hz exceeds the {limit:.3g} Hz the components allow"
+            )
         for layer in layers:
             if layer.overflow > 0:
                 found.append(
@@ -263,9 +267,7 @@ class _Assembly:
             tile = np.minimum(inside[s], mapping.extents)
             words = [np.prod(tile[problem.relevant[0, t]]) for t in range(3)]
             bits = sum(
-                words[t] * nest.slot_table[0, s, k.BITS + t]
-                for t in range(3)
-                if nest.keep[0, s, t]
+                words[t] * nest.slot_table[0, s, k.BITS + t] for t in range(3) if nest.keep[0, s, t]
             )
             held[slot] = bits / nest.slot_table[0, s, k.CAPACITY]
         return max(held, key=held.__getitem__)
@@ -351,7 +353,9 @@ class _Assembly:
         inside = np.vstack([np.cumprod(self.factors[o][::-1], axis=0)[::-1], np.ones(len(extents))])
         for s, slot in enumerate(nest.names):
             if nest.fanout[s]:
-                used *= float(np.minimum(self.factors[o, s], np.ceil(extents / inside[s + 1])).prod())
+                used *= float(
+                    np.minimum(self.factors[o, s], np.ceil(extents / inside[s + 1])).prod()
+                )
                 continue
             row = nest.slot_table[0, s]
             for t, operand in enumerate(OPERANDS):
@@ -363,7 +367,9 @@ class _Assembly:
                 blocks = bits / (row[k.BLOCK] * used)
                 accesses = np.ceil(blocks - 1e-12 * blocks) * used
                 joules = accesses @ row[[k.READ_J, k.WRITE_J, k.WRITE_J]]
-                found.append(Traffic(slot, operand, *map(float, self.counts[o, s, t]), float(joules)))
+                found.append(
+                    Traffic(slot, operand, *map(float, self.counts[o, s, t]), float(joules))
+                )
         return found
 
     def _mapping(self, o: int) -> Mapping:

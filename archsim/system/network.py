@@ -11,10 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 
 from archsim.errors import InputError
 from archsim.hardware import EngineTable, Machine
+from archsim.models.jit import inner, parallel
 from archsim.models.loopnest import kernel as k
 from archsim.models.loopnest.dataflows import template_table
 from archsim.models.loopnest.mapper import EFFORTS, OBJECTIVES, map_operation
@@ -82,7 +83,7 @@ def tabulate(workloads: Sequence[Workload], fuse: bool = True) -> NetworkTable:
     return NetworkTable(pack(unique), steps, tuple(names), tuple(plans))
 
 
-@njit(cache=True, error_model="numpy")
+@inner
 def vector_cost(step, steps, slot_table, engine, e, lanes, op_energy, bits):
     """Latency (s) and dynamic energy (J) of a step's vector operations and their tier traffic.
 
@@ -102,7 +103,7 @@ def vector_cost(step, steps, slot_table, engine, e, lanes, op_energy, bits):
     return cycles, moved, energy
 
 
-@njit(cache=True, parallel=True, error_model="numpy")
+@parallel
 def evaluate_designs(
     floats, ints, steps, problem_count, objective, extra,
     fanout, keep, groups, fanout_slots, axes, width, slot_table, engine, dataflow,

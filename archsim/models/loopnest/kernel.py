@@ -29,10 +29,14 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
+
+from archsim.models.jit import inner, parallel, serial
 
 # Columns of the per-slot engine table; *_SLOW are cycles per bit of one instance's ports.
-CAPACITY, BLOCK, READ_J, WRITE_J, LEAK_W, READ_SLOW, WRITE_SLOW, SHARED_SLOW, HOP_J, INSTANCES = range(10)
+CAPACITY, BLOCK, READ_J, WRITE_J, LEAK_W, READ_SLOW, WRITE_SLOW, SHARED_SLOW, HOP_J, INSTANCES = (
+    range(10)
+)
 BITS = 10  # first of three columns: bits of an input, weight, output (accumulator) word here
 SLOT_COLUMNS = 13
 # Columns of the per-engine scalars.
@@ -54,14 +58,11 @@ RESULTS = 8
 INPUT, WEIGHT, OUTPUT = range(3)
 NONE = -1
 
-_JIT = {"cache": True, "error_model": "numpy", "boundscheck": False}
-# The inner functions allocate nothing; without the runtime Numba counts no references in them,
-# which makes a call with fifteen array arguments about three times cheaper.
-_BARE = {**_JIT, "_nrt": False}
 
-
-@njit(**_BARE)
-def chain_visits(extent, d, factors, i, tiles, fanout, child, m_slot, outside_m, parent, inner, outer):
+@inner
+def chain_visits(
+    extent, d, factors, i, tiles, fanout, child, m_slot, outside_m, parent, inner, outer
+):
     """Count tile visits along one dimension that is both spatial and residual.
 
     Temporal loops outside the moving loop are counted, those inside it collapse to their largest
@@ -107,7 +108,7 @@ def chain_visits(extent, d, factors, i, tiles, fanout, child, m_slot, outside_m,
     return total
 
 
-@njit(**_BARE)
+@inner
 def chain_runs(extent, d, factors, i, tiles, child, m_slot):
     """How often the moving loop of a spatial, residual dimension starts over: all loops but it."""
     product = 1.0
@@ -128,7 +129,7 @@ def chain_runs(extent, d, factors, i, tiles, child, m_slot):
     return total
 
 
-@njit(**_BARE)
+@inner
 def odd_repeats(mask, odd, extents, o, factors, order, i, tiles, fanout, child, parent):
     """Exact repeats of the dimensions in ``odd`` that do not move a tensor.
 
@@ -155,14 +156,20 @@ def odd_repeats(mask, odd, extents, o, factors, order, i, tiles, fanout, child, 
             for j in range(place):
                 before |= order[i, at, j] == d
         e = extents[o, d]
-        fills *= chain_visits(e, d, factors, i, tiles, fanout, child, at, before, parent, True, True)
-        reads *= chain_visits(e, d, factors, i, tiles, fanout, child, at, before, parent, False, True)
-        above *= chain_visits(e, d, factors, i, tiles, fanout, child, -1, False, parent, False, True)
+        fills *= chain_visits(
+            e, d, factors, i, tiles, fanout, child, at, before, parent, True, True
+        )
+        reads *= chain_visits(
+            e, d, factors, i, tiles, fanout, child, at, before, parent, False, True
+        )
+        above *= chain_visits(
+            e, d, factors, i, tiles, fanout, child, -1, False, parent, False, True
+        )
         below *= chain_visits(e, d, factors, i, tiles, fanout, child, -1, False, parent, True, True)
     return fills, reads, above, below
 
 
-@njit(**_BARE)
+@inner
 def distinct_share(p, a, r, b, parent, child, factors, i, fanout, tiles):
     """Fraction of a sliding rank's windows that differ across the branches of each fanout.
 
@@ -182,7 +189,7 @@ def distinct_share(p, a, r, b, parent, child, factors, i, fanout, tiles):
     return share
 
 
-@njit(**_BARE)
+@inner
 def charged_in_full(mask, o, floats, ints, tiles, visits, child, data):
     """Words of a tensor's plain ranks over all tiles when residual tiles are charged in full."""
     words = 1.0
@@ -197,7 +204,7 @@ def charged_in_full(mask, o, floats, ints, tiles, visits, child, data):
     return words
 
 
-@njit(**_BARE)
+@inner
 def count_words(
     floats, ints, o, factors, order, keep, i, q, fanout, pad,
     tiles, visits, again, copies, moving, counts,
@@ -299,7 +306,11 @@ def count_words(
             m_slot += (s - m_slot) * moves
             m_dim += (d - m_dim) * moves
     again[slot_count, 0], again[slot_count, 1], again[slot_count, 2] = every_0, every_1, every_2
-    copies[slot_count, 0], copies[slot_count, 1], copies[slot_count, 2] = copies_0, copies_1, copies_2
+    copies[slot_count, 0], copies[slot_count, 1], copies[slot_count, 2] = (
+        copies_0,
+        copies_1,
+        copies_2,
+    )
     slides = ints[o, SLIDES]
     for t in range(3):
         mask = ints[o, MASK + t]
@@ -385,7 +396,7 @@ def count_words(
     return cycles
 
 
-@njit(**_BARE)
+@inner
 def network_energy(ints, o, counts, factors, keep, i, q, fanout, slot_table, e):
     """Energy of words crossing fanouts: a copy travels half the used width, a broadcast all of it.
 
@@ -420,14 +431,14 @@ def network_energy(ints, o, counts, factors, keep, i, q, fanout, slot_table, e):
     return energy
 
 
-@njit(**_BARE)
+@inner
 def blocks_of(bits, per_block):
     """Block accesses that carry so many bits (tolerant of rounding in the ratio)."""
     blocks = bits * per_block
     return math.ceil(blocks - 1e-12 * blocks)
 
 
-@njit(**_BARE)
+@inner
 def price(
     floats, ints, o, cycles, factors, keep, i, q, fanout, slot_table, engine, e, tiles, counts, result, w
 ):  # fmt: skip
@@ -493,7 +504,9 @@ def price(
         energy += used * (
             blocks_read * slot_table[e, s, READ_J] + blocks_written * slot_table[e, s, WRITE_J]
         )
-        demand = max(read_bits * slot_table[e, s, READ_SLOW], write_bits * slot_table[e, s, WRITE_SLOW])
+        demand = max(
+            read_bits * slot_table[e, s, READ_SLOW], write_bits * slot_table[e, s, WRITE_SLOW]
+        )
         demand = max(demand, (read_bits + write_bits) * slot_table[e, s, SHARED_SLOW]) / used
         demand = math.ceil(demand - 1e-12 * demand)
         bound_slot = float(s) if demand > worst else bound_slot
@@ -511,7 +524,7 @@ def price(
     result[w, LEAK_J] = leak
 
 
-@njit(**_BARE)
+@inner
 def evaluate_row(
     floats, ints, o, factors, order, keep, i, q, fanout, pad, slot_table, engine, e,
     tiles, visits, again, copies, moving, counts, result, w,
@@ -527,7 +540,7 @@ def evaluate_row(
     )  # fmt: skip
 
 
-@njit(**_JIT)
+@serial
 def make_scratch(slot_count, dim_count):
     """Work space of one thread: tiles, visits, again, copies, moving, counts (zero)."""
     return (
@@ -540,7 +553,7 @@ def make_scratch(slot_count, dim_count):
     )
 
 
-@njit(parallel=True, **_JIT)
+@parallel
 def evaluate_rows(
     problem_of, engine_of, floats, ints, factors, order, keep, fanout, pad,
     slot_table, engine, results, counts,

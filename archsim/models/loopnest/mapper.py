@@ -11,8 +11,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
+from archsim.models.jit import inner
 from archsim.models.loopnest import kernel
 from archsim.models.loopnest.kernel import (
     BITS,
@@ -22,7 +22,6 @@ from archsim.models.loopnest.kernel import (
     CYCLES,
     ENERGY_J,
     INPUT,
-    MASK,
     OVERFLOW,
     READ_J,
     SLIDE_DIM,
@@ -36,10 +35,8 @@ OBJECTIVES = ("edp", "energy", "latency")
 #: Kernel evaluations a layer may spend beyond the template's own candidates.
 EFFORTS = {"fast": 0, "thorough": 600}
 
-_BARE = {"cache": True, "error_model": "numpy", "boundscheck": False, "_nrt": False}
 
-
-@njit(**_BARE)
+@inner
 def score(objective, results, w):
     """The figure to minimise; an overflowing mapping is worse than any that fits."""
     if results[w, OVERFLOW] > 0.0:
@@ -49,7 +46,7 @@ def score(objective, results, w):
     return results[w, ENERGY_J] if objective == 1 else results[w, CYCLES]
 
 
-@njit(**_BARE)
+@inner
 def tile_bits(floats, ints, o, t, tile, bits, dim_count):
     """Bits of a tensor's tile (a vector of extents, clipped to the problem)."""
     words = bits
@@ -70,7 +67,7 @@ def tile_bits(floats, ints, o, t, tile, bits, dim_count):
     return words
 
 
-@njit(**_BARE)
+@inner
 def group_fits(floats, ints, o, first, last, tile, keep, slot_table, e, dim_count):
     """Fullness of the tightest storage among slots first..last (above 1: does not fit)."""
     fullest = 0.0
@@ -78,21 +75,21 @@ def group_fits(floats, ints, o, first, last, tile, keep, slot_table, e, dim_coun
         held = 0.0
         for t in range(3):
             if keep[0, s, t]:
-                held += tile_bits(
-                    floats, ints, o, t, tile, slot_table[e, s, BITS + t], dim_count
-                )
+                held += tile_bits(floats, ints, o, t, tile, slot_table[e, s, BITS + t], dim_count)
         fullest = max(fullest, held / slot_table[e, s, CAPACITY])
     return fullest
 
 
-@njit(**_BARE)
-def transfer_cost(floats, ints, o, tile, outside, order, hold, price, dim_count):
+@inner
+def transfer_cost(floats, ints, o, tile, outside, order, hold, passing, price, dim_count):
     """Energy of filling a group's tiles, estimated: stationarity and multicast, no halo.
 
     Args:
         tile: Extents of the group's tile.
         outside: Product of fanout factors outside the group, a dimension each.
-        order: int64[3, D] loop orders; ``hold`` the one in use.
+        order: int64[3, D] loop orders; ``hold`` the one in use outside the group.
+        passing: Operand that the group does not store but its own loops hold still further in
+            (-1: none): it is brought in once for every step outside the group.
         price: [3] J per word brought in.
     """
     total = 0.0
@@ -101,7 +98,7 @@ def transfer_cost(floats, ints, o, tile, outside, order, hold, price, dim_count)
             continue
         words = 1.0
         still = dim_count + STILL + t * dim_count
-        moving = False
+        moving = t == passing
         for j in range(dim_count - 1, -1, -1):
             d = order[hold, j]
             extent = floats[o, d]
@@ -128,7 +125,7 @@ def transfer_cost(floats, ints, o, tile, outside, order, hold, price, dim_count)
     return total
 
 
-@njit(**_BARE)
+@inner
 def unroll_fanouts(
     floats, o, dim_count, unroll, template, alternative, fanout_slots, axes, width, factors, w
 ):  # fmt: skip
@@ -166,7 +163,7 @@ def unroll_fanouts(
     return steps
 
 
-@njit(**_BARE)
+@inner
 def grow_tiles(
     floats, ints, o, e, dim_count, slot_table, keep, groups, group_count, element, template,
     order, hold_inner, hold_outer, fanout_slots, factors, w, tile, outside, trial, price,
@@ -186,7 +183,8 @@ def grow_tiles(
     for d in range(dim_count):
         tile[d] = 1.0
     fits = True
-    inner_edge = factors.shape[1]
+    slot_count = factors.shape[1]
+    inner_edge = slot_count
     for g in range(group_count - 1, -1, -1):
         first, last = groups[g, 0], groups[g, 1]
         for d in range(dim_count):
@@ -214,9 +212,24 @@ def grow_tiles(
                     if t == 2:
                         price[t] *= 2.0
         hold = hold_inner if g == group_count - 1 else hold_outer
+        # An operand only kept further in profits from this group's loops if they hold it still.
+        passing = hold_inner if g >= group_count - 2 else hold_outer
+        if g == group_count - 1 or price[passing] > 0.0:
+            passing = -1
+        else:
+            inner, parent = last + 1, first - 1
+            while inner < slot_count and not keep[0, inner, passing]:
+                inner += 1
+            while not keep[0, parent, passing]:
+                parent -= 1
+            if inner < slot_count:
+                price[passing] = slot_table[e, inner, BITS + passing] * (
+                    slot_table[e, parent, READ_J] / slot_table[e, parent, BLOCK]
+                    + slot_table[e, inner, WRITE_J] / slot_table[e, inner, BLOCK]
+                )
         full = group_fits(floats, ints, o, first, last, tile, keep, slot_table, e, dim_count)
         fits &= full <= 1.0
-        cost = transfer_cost(floats, ints, o, tile, outside, order, hold, price, dim_count)
+        cost = transfer_cost(floats, ints, o, tile, outside, order, hold, passing, price, dim_count)
         innermost = g == group_count - 1
         while True:
             best_gain, best_d, best_k, best_cost, best_full = 0.0, -1, 1.0, cost, full
@@ -239,7 +252,7 @@ def grow_tiles(
                     )
                     if new_full <= 1.0:
                         new_cost = transfer_cost(
-                            floats, ints, o, trial, outside, order, hold, price, dim_count
+                            floats, ints, o, trial, outside, order, hold, passing, price, dim_count
                         )
                         gain = (cost - new_cost) / (max(new_full - full, 0.0) + 1e-3)
                         if gain > best_gain:
@@ -262,7 +275,7 @@ def grow_tiles(
     return fits
 
 
-@njit(**_BARE)
+@inner
 def set_order(order, groups, group_count, orders, w, hold_inner, hold_outer, dim_count):
     """Write loop orders: the level feeding the innermost group holds one operand, others another."""
     for d in range(dim_count):
@@ -273,7 +286,7 @@ def set_order(order, groups, group_count, orders, w, hold_inner, hold_outer, dim
             orders[w, groups[g, 1], d] = order[hold, d]
 
 
-@njit(**_BARE)
+@inner
 def copy_row(factors, orders, source, target):
     """Copy a mapping between rows."""
     for s in range(factors.shape[1]):
@@ -282,7 +295,7 @@ def copy_row(factors, orders, source, target):
             orders[target, s, d] = orders[source, s, d]
 
 
-@njit(**_BARE)
+@inner
 def mutate(floats, o, dim_count, groups, group_count, order, factors, orders, w, state):
     """Change one thing about row ``w``: a tile size, or the order of one level."""
     state = (state * 6364136223846793005 + 1442695040888963407) & 0x7FFFFFFFFFFFFFFF
@@ -320,7 +333,7 @@ def mutate(floats, o, dim_count, groups, group_count, order, factors, orders, w,
     return state
 
 
-@njit(**_BARE)
+@inner
 def map_operation(
     floats, ints, o, e, fanout, keep, slot_table, engine, template, objective, extra,
     unroll, alternatives, element, stationary, order, groups, fanout_slots, axes, width,
@@ -383,9 +396,7 @@ def map_operation(
     state = 88172645463325252
     for _ in range(extra):
         copy_row(factors, orders, 0, 1)
-        state = mutate(
-            floats, o, dim_count, groups, group_count, order, factors, orders, 1, state
-        )
+        state = mutate(floats, o, dim_count, groups, group_count, order, factors, orders, 1, state)
         if (state >> 40) % 3 == 0:
             state = mutate(
                 floats, o, dim_count, groups, group_count, order, factors, orders, 1, state

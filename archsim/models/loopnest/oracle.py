@@ -129,9 +129,7 @@ class NestWalker:
         relevant = {d for rank in self.ranks[tensor] for d, _ in rank}
         moving = [i for i, loop in enumerate(temporal) if loop.dim in relevant]
         # At the multiply-accumulate units every step is a new request.
-        moving_at = (
-            len(temporal) - 1 if child == self.slots else (moving[-1] if moving else -1)
-        )
+        moving_at = len(temporal) - 1 if child == self.slots else (moving[-1] if moving else -1)
         places = list(product(*(range(loop.bound) for loop in spatial)))
         parents = [i for i, loop in enumerate(spatial) if loop.slot < parent]
         held: dict[tuple[int, ...], Box] = {}
@@ -141,7 +139,9 @@ class NestWalker:
         for steps in product(*(range(loop.bound) for loop in temporal)):
             changed = 0
             if before is not None:
-                changed = next(i for i, (a, b) in enumerate(zip(before, steps, strict=True)) if a != b)
+                changed = next(
+                    i for i, (a, b) in enumerate(zip(before, steps, strict=True)) if a != b
+                )
             first_step, before = before is None, steps
             wanted: dict[tuple[int, ...], dict[tuple[int, ...], frozenset]] = {}
             for place in places:

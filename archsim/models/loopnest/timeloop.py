@@ -155,7 +155,9 @@ def read_problem(data: Any, source: object = "problem") -> tuple[Einsum, tuple[s
     outputs = [access for written, access in accesses if written]
     inputs = [access for written, access in accesses if not written]
     if len(outputs) != 1 or len(inputs) != 2:
-        raise InputError("two read-only data spaces and one read-write one are needed", source=source)
+        raise InputError(
+            "two read-only data spaces and one read-write one are needed", source=source
+        )
     weight = next((a for a in inputs if a.tensor.lower().startswith("weight")), inputs[0])
     data_in = inputs[1] if weight is inputs[0] else inputs[0]
     einsum = Einsum(tuple((n, instance[n]) for n in names), (data_in, weight, outputs[0]))
@@ -204,9 +206,7 @@ def read_case(
     engine[k.FINAL_BITS] = table[0, k.BITS + k.OUTPUT]
     engine[k.MAC_COUNT] = mac_count
     bits = tuple(table[2 * i, k.BITS] for i in range(len(levels)))
-    return TimeloopCase(
-        einsum, spaces, dims, names, factors, order, keep, table, engine, bits
-    )
+    return TimeloopCase(einsum, spaces, dims, names, factors, order, keep, table, engine, bits)
 
 
 def _get(data: Any, key: str, kind: type, source: object) -> Any:
@@ -243,7 +243,9 @@ def _levels(architecture: dict, source: object) -> tuple[list[dict], str, int]:
         for local in node.get("local") or []:
             match = re.fullmatch(r"([^\[]+)\[(\d+)\.\.(\d+)\]", str(local.get("name")))
             if not match:
-                raise InputError("level name not understood", source=source, found=local.get("name"))
+                raise InputError(
+                    "level name not understood", source=source, found=local.get("name")
+                )
             found.append({**local, "name": match[1], "instances": int(match[3])})
         for child in node.get("subtree") or []:
             walk(child)
