@@ -88,19 +88,18 @@ def design_cost(problem: Any, role: str, machine: Any) -> DesignCost:
         cost = evaluate(
             workload, machine, effort=spec.fidelity.effort, objective=spec.fidelity.objective
         )
-        data = cost.to_dict()
-        _add(energy, data["energy_by_component_j"].items(), item.weight)
+        _add(energy, cost.energy_by_component_j.items(), item.weight)
         prefix = f"{workload.name}: " if len(problem.workloads) > 1 else ""
-        for entry in data["layers"]:
-            layers.append(
-                Layer(
-                    prefix + entry["name"],
-                    entry["macs"] * item.weight,
-                    entry["backing_bytes"] * item.weight,
-                    entry["latency_s"] * item.weight,
-                    entry["bound"],
-                )
+        layers += [
+            Layer(
+                prefix + layer.name,
+                layer.macs * item.weight,
+                layer.backing_bytes * item.weight,
+                layer.latency_s * item.weight,
+                layer.bound,
             )
+            for layer in cost.layers
+        ]
     _add(latency, ((layer.bound, layer.latency_s) for layer in layers), 1.0)
     table = resolve(machine)
     return DesignCost(

@@ -33,8 +33,8 @@ figcaption { color: var(--soft); font-size: 14px; margin-top: 4px; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; font-size: 14px;
         font-variant-numeric: tabular-nums; }
-th, td { padding: 6px 10px; border-bottom: 1px solid var(--line); text-align: right;
-         white-space: nowrap; }
+th, td { padding: 6px 10px; border-bottom: 1px solid var(--line);
+         text-align: right; white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; }
 th { color: var(--soft); font-weight: 600; }
 .cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(150px, 1fr)); gap: 12px; }
@@ -50,7 +50,7 @@ footer { color: var(--soft); font-size: 13px; margin-top: 20px; }
 """
 
 _CAPTIONS = {
-    "pareto": "Every design evaluated. The line is the front: no feasible design is better in both. "
+    "pareto": "Every design evaluated. The line is the front: no feasible design beats it. "
     "Dashed lines are limits.",
     "convergence": "Best feasible objective so far under equal budgets: interquartile mean over "
     "seeds with a 95 % stratified bootstrap band. Designs that filled the front are not in it.",
