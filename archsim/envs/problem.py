@@ -83,7 +83,7 @@ class Problem:
         self.machine = load_machine(spec.machine)
         self.space = spec.build_space()
         self._resolve = resolve
-        with error_context(source=spec.name):
+        with error_context(source=spec.name, field="fidelity"):
             self._evaluator = NetworkEvaluator(
                 self.workloads,
                 [w.weight for w in spec.workloads],
@@ -91,6 +91,7 @@ class Problem:
                 spec.fidelity.effort,
                 spec.fidelity.objective,
             )
+        with error_context(source=spec.name):
             shipped = self._evaluator.evaluate(resolve(self.machine))
             self.metric_names = tuple(name for name in shipped if name not in SCORES)
             self.reference_metrics = {name: float(shipped[name][0]) for name in self.metric_names}

@@ -51,7 +51,7 @@ def score(objective: Objective, *designs: dict[str, float]) -> dict[str, np.ndar
     return objective.score(batch)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(objectives(), METRICS, st.sampled_from(["latency_s", "energy_j", "area_mm2"]), st.data())
 def test_more_of_a_bad_thing_never_pays(
     objective: Objective, design: dict[str, float], name: str, data: st.DataObject
@@ -64,7 +64,7 @@ def test_more_of_a_bad_thing_never_pays(
     assert found["violation"][1] >= found["violation"][0]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(
     objectives("log_product"),
     st.sampled_from(["latency_s", "energy_j"]),
@@ -86,7 +86,7 @@ def test_feasible_designs_that_differ_never_tie(
     assert found["objective"][1] > found["objective"][0]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(objectives(), METRICS, METRICS)
 def test_every_feasible_design_beats_every_infeasible_one(
     objective: Objective, one: dict[str, float], other: dict[str, float]
@@ -101,7 +101,7 @@ def test_every_feasible_design_beats_every_infeasible_one(
         assert found["objective"][feasible][0] < PENALTY <= found["objective"][~feasible][0]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(objectives(), METRICS, st.floats(1e-6, 1e6), st.floats(1.001, 1e3))
 def test_infeasible_designs_are_graded_by_violation(
     objective: Objective, design: dict[str, float], violation: float, factor: float
@@ -116,7 +116,7 @@ def test_infeasible_designs_are_graded_by_violation(
         assert found["reward"][1] < found["reward"][0]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(
     objectives(),
     st.fixed_dictionaries(
