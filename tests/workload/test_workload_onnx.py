@@ -78,7 +78,12 @@ def test_every_operator_gives_the_shapes_of_onnx_own_test_cases():
     compared, wrong, tried = 0, [], set()
     for case in cases:
         ops = {node.op_type for node in case.model.graph.node}
-        if not ops <= set(HANDLERS) or not case.data_sets or "cast" in case.name:
+        if (
+            not ops <= set(HANDLERS)
+            or not case.data_sets
+            or "cast" in case.name
+            or "_expanded" in case.name
+        ):
             continue
         inputs, outputs = case.data_sets[0]
         proto = onnx.ModelProto()
@@ -101,13 +106,10 @@ def test_every_operator_gives_the_shapes_of_onnx_own_test_cases():
                     wrong.append((case.name, ours[info.name].shape, array.shape))
     assert wrong == []
     assert compared > 900
-    no_case_of_its_own = {"ConstantFill", "ConvInteger", "RMSNormalization", "Scatter", "Upsample"}
-    assert set(HANDLERS) - tried <= no_case_of_its_own | {
-        "ConstantOfShape",
-        "Range",
-        "Shape",
-        "Size",
-    }
+    # only as parts of other cases, under another test above, or with contents made at run time
+    left_out = {"Cast", "CastLike", "ConstantFill", "ConstantOfShape", "ConvInteger", "Range"}
+    left_out |= {"RMSNormalization", "Scatter", "Shape", "Size", "Upsample"}
+    assert set(HANDLERS) - tried <= left_out
 
 
 def test_convolution_parameters_reach_the_nest():
