@@ -15,7 +15,7 @@ import hashlib, sys
 import gymnasium as gym
 import numpy as np
 import archsim.envs
-from conftest import AnalyticProblem
+from analytic_problem import AnalyticProblem
 
 digest = hashlib.sha256()
 for name in ("archsim/Accelerator-v0", "archsim/AcceleratorStepwise-v0"):

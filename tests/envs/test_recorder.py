@@ -5,7 +5,7 @@ from __future__ import annotations
 import gymnasium as gym
 import numpy as np
 import pytest
-from conftest import AnalyticProblem
+from analytic_problem import AnalyticProblem
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from strategies import every_point, expression, parameters
+from space_strategies import every_point, expression, parameters
 
 from archsim.errors import InputError
 from archsim.space import ENCODINGS, DesignSpace, Parameter, encoding_of

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from strategies import expression
+from space_strategies import expression
 
 from archsim.errors import InputError
 from archsim.space import Constraint, DesignSpace, Parameter, legality
