@@ -43,8 +43,8 @@ SLOT_COLUMNS = 13
 MAC_J, MAC_LEAK_W, MAC_CYCLES, CLOCK_HZ, FINAL_BITS, MAC_COUNT = range(6)
 ENGINE_COLUMNS = 6
 # A problem is one row of floats and one of integers. Floats: D extents, then from column D on the
-# sizes and coefficients below, then for each operand D flags, 1.0 where a dimension leaves it still;
-# integers: masks of the dimensions that move each operand, and the data operand's sliding ranks.
+# sizes and coefficients below, then for each operand D flags, 1.0 where a dimension leaves it in
+# place; integers: masks of the dimensions that move each operand, the data operand's sliding ranks.
 MACS, SIZE, COEFFICIENT = 0, 1, 4  # offsets after the extents
 MASK, SLIDES, SLIDE_DIM = 0, 3, 4
 MAX_SLIDES = 3
@@ -61,7 +61,7 @@ NONE = -1
 
 @inner
 def chain_visits(
-    extent, d, factors, i, tiles, fanout, child, m_slot, outside_m, parent, inner, outer
+    extent, d, factors, i, tiles, fanout, child, m_slot, outside_m, parent, below, above
 ):
     """Count tile visits along one dimension that is both spatial and residual.
 
@@ -75,8 +75,8 @@ def chain_visits(
         m_slot: Slot of the moving loop (-1: none, everything temporal collapses).
         outside_m: Whether this dimension's loop in ``m_slot`` lies outside (or is) the moving loop.
         parent: Slot of the parent storage.
-        inner: Count spatial loops inside the parent (fills) or collapse them (reads).
-        outer: Count spatial loops outside the parent.
+        below: Count spatial loops inside the parent (fills) or collapse them (reads).
+        above: Count spatial loops outside the parent.
 
     Returns:
         Visits, as a float.
@@ -84,7 +84,7 @@ def chain_visits(
     product = 1.0
     for s in range(child):
         if fanout[s]:
-            counted = inner if s > parent else outer
+            counted = below if s > parent else above
         else:
             counted = s < m_slot or (s == m_slot and outside_m)
         if counted:
@@ -94,7 +94,7 @@ def chain_visits(
         if factors[i, s, d] == 1:
             continue
         if fanout[s]:
-            counted = inner if s > parent else outer
+            counted = below if s > parent else above
         else:
             counted = s < m_slot or (s == m_slot and outside_m)
         tile = tiles[s + 1, d]
@@ -359,7 +359,7 @@ def count_words(
                                     share *= distinct_share(
                                         p, a, r, b, parent, s, factors, i, fanout, tiles
                                     )
-                                if m_dim >= 0 and (m_dim == p or m_dim == r):
+                                if m_dim >= 0 and m_dim in (p, r):
                                     # Words that stay as the window slides along the moving loop:
                                     # on every step of it but the first of each run.
                                     runs = visits[m_slot, m_dim]
@@ -440,7 +440,8 @@ def blocks_of(bits, per_block):
 
 @inner
 def price(
-    floats, ints, o, cycles, factors, keep, i, q, fanout, slot_table, engine, e, tiles, counts, result, w
+    floats, ints, o, cycles, factors, keep, i, q, fanout, slot_table, engine, e,
+    tiles, counts, result, w,
 ):  # fmt: skip
     """Turn counts into cycles and energy, and check capacities; see ``RESULTS`` for the columns.
 

@@ -24,6 +24,7 @@ from archsim.models.loopnest.kernel import (
     INPUT,
     OVERFLOW,
     READ_J,
+    SIZE,
     SLIDE_DIM,
     SLIDES,
     STILL,
@@ -47,81 +48,78 @@ def score(objective, results, w):
 
 
 @inner
-def tile_bits(floats, ints, o, t, tile, bits, dim_count):
-    """Bits of a tensor's tile (a vector of extents, clipped to the problem)."""
-    words = bits
-    still = dim_count + STILL + t * dim_count
+def fullness(floats, ints, o, first, last, tile, changed, value, keep, slot_table, e):
+    """How full the tightest storage among slots first..last is (above 1: does not fit).
+
+    Args:
+        tile: Extents of the group's tile; that of dimension ``changed`` is taken as ``value``.
+    """
+    dim_count = tile.shape[0]
+    still = dim_count + STILL
+    data, weight, result = 1.0, 1.0, 1.0
     for d in range(dim_count):
-        if floats[o, still + d] == 0.0:
-            words *= min(tile[d], floats[o, d])
-    if t == INPUT:
-        for k in range(ints[o, SLIDES]):
-            p, r = ints[o, SLIDE_DIM + 2 * k], ints[o, SLIDE_DIM + 2 * k + 1]
-            area = min(tile[p], floats[o, p])
-            span = floats[o, dim_count + COEFFICIENT + 2 * k] * (area - 1.0) + 1.0
-            if r >= 0:
-                other = min(tile[r], floats[o, r])
-                span += floats[o, dim_count + COEFFICIENT + 2 * k + 1] * (other - 1.0)
-                area *= other
-            words *= span / area
-    return words
-
-
-@inner
-def group_fits(floats, ints, o, first, last, tile, keep, slot_table, e, dim_count):
-    """Fullness of the tightest storage among slots first..last (above 1: does not fit)."""
+        extent = min(value if d == changed else tile[d], floats[o, d])
+        data *= extent + (1.0 - extent) * floats[o, still + d]
+        weight *= extent + (1.0 - extent) * floats[o, still + dim_count + d]
+        result *= extent + (1.0 - extent) * floats[o, still + 2 * dim_count + d]
+    for k in range(ints[o, SLIDES]):
+        p, r = ints[o, SLIDE_DIM + 2 * k], ints[o, SLIDE_DIM + 2 * k + 1]
+        area = min(value if p == changed else tile[p], floats[o, p])
+        span = floats[o, dim_count + COEFFICIENT + 2 * k] * (area - 1.0) + 1.0
+        if r >= 0:
+            other = min(value if r == changed else tile[r], floats[o, r])
+            span += floats[o, dim_count + COEFFICIENT + 2 * k + 1] * (other - 1.0)
+            area *= other
+        data *= span / area
     fullest = 0.0
     for s in range(first, last + 1):
-        held = 0.0
-        for t in range(3):
-            if keep[0, s, t]:
-                held += tile_bits(floats, ints, o, t, tile, slot_table[e, s, BITS + t], dim_count)
+        held = data * slot_table[e, s, BITS] if keep[0, s, 0] else 0.0
+        held += weight * slot_table[e, s, BITS + 1] if keep[0, s, 1] else 0.0
+        held += result * slot_table[e, s, BITS + 2] if keep[0, s, 2] else 0.0
         fullest = max(fullest, held / slot_table[e, s, CAPACITY])
     return fullest
 
 
 @inner
-def transfer_cost(floats, ints, o, tile, outside, order, hold, passing, price, dim_count):
+def transfer_cost(
+    floats, ints, o, steps, visits, changed, value, all_value, order, hold, passing, price
+):
     """Energy of filling a group's tiles, estimated: stationarity and multicast, no halo.
 
     Args:
-        tile: Extents of the group's tile.
-        outside: Product of fanout factors outside the group, a dimension each.
+        steps: Temporal steps outside the group along each dimension; ``visits`` all its tiles,
+            over instances too. For dimension ``changed`` they are ``value`` and ``all_value``.
         order: int64[3, D] loop orders; ``hold`` the one in use outside the group.
         passing: Operand that the group does not store but its own loops hold still further in
             (-1: none): it is brought in once for every step outside the group.
         price: [3] J per word brought in.
     """
+    dim_count = steps.shape[0]
     total = 0.0
     for t in range(3):
         if price[t] == 0.0:
             continue
-        words = 1.0
+        words = floats[o, dim_count + SIZE + t] * price[t]
         still = dim_count + STILL + t * dim_count
-        moving = t == passing
+        moving = 1.0 if t == passing else 0.0
         for j in range(dim_count - 1, -1, -1):
             d = order[hold, j]
-            extent = floats[o, d]
-            steps = math.ceil(extent / (tile[d] * outside[d]))
-            if floats[o, still + d] == 0.0:
-                words *= extent
-                moving |= steps > 1.0
-            elif moving:
-                words *= steps
+            n = value if d == changed else steps[d]
+            rests = floats[o, still + d]
+            words *= 1.0 + (n - 1.0) * rests * moving
+            moving = max(moving, (1.0 - rests) * min(n - 1.0, 1.0))
         if t == INPUT:
             for k in range(ints[o, SLIDES]):
                 p, r = ints[o, SLIDE_DIM + 2 * k], ints[o, SLIDE_DIM + 2 * k + 1]
                 a = floats[o, dim_count + COEFFICIENT + 2 * k]
-                n = math.ceil(floats[o, p] / tile[p])
+                n = all_value if p == changed else visits[p]
                 span = a * (floats[o, p] - n) + n
-                words /= floats[o, p]
                 if r >= 0:
                     b = floats[o, dim_count + COEFFICIENT + 2 * k + 1]
-                    m = math.ceil(floats[o, r] / tile[r])
+                    m = all_value if r == changed else visits[r]
                     span = span * m + b * (floats[o, r] - m) * n
-                    words /= floats[o, r]
                 words *= span
-        total += words * price[t]
+        total += words
     return total
 
 
@@ -164,120 +162,118 @@ def unroll_fanouts(
 
 
 @inner
-def grow_tiles(
-    floats, ints, o, e, dim_count, slot_table, keep, groups, group_count, element, template,
-    order, hold_inner, hold_outer, fanout_slots, factors, w, tile, outside, trial, price,
+def word_price(slot_table, e, t, outer, inner_slot):
+    """J to read a word of operand ``t`` at one slot and write it at another."""
+    return slot_table[e, inner_slot, BITS + t] * (
+        slot_table[e, outer, READ_J] / slot_table[e, outer, BLOCK]
+        + slot_table[e, inner_slot, WRITE_J] / slot_table[e, inner_slot, BLOCK]
+    )
+
+
+@inner
+def price_words(keep, slot_table, e, first, last, passing, price):
+    """Price what a group brings in, see :func:`transfer_cost`; returns ``passing`` or -1."""
+    slot_count = keep.shape[1]
+    for t in range(3):
+        price[t] = 0.0
+        parent = first - 1
+        while not keep[0, parent, t]:
+            parent -= 1
+        for s in range(first, last + 1):
+            if keep[0, s, t] and price[t] == 0.0:
+                # Partial sums travel both ways.
+                price[t] = word_price(slot_table, e, t, parent, s) * (2.0 if t == 2 else 1.0)
+    if passing < 0 or price[passing] > 0.0:
+        return -1
+    inside = last + 1
+    while inside < slot_count and not keep[0, inside, passing]:
+        inside += 1
+    if inside == slot_count:
+        return -1
+    parent = first - 1
+    while not keep[0, parent, passing]:
+        parent -= 1
+    price[passing] = word_price(slot_table, e, passing, parent, inside)
+    return passing
+
+
+@inner
+def grow_group(
+    floats, ints, o, e, slot_table, keep, groups, g, element, template, order, hold, own_hold,
+    fanout_slots, factors, w, tile, outside, steps, visits, price,
 ):  # fmt: skip
-    """Choose the temporal factors of every group, inner to outer, and the tier's remainder.
+    """Choose the temporal factors of one group of storages, all groups inside it being done.
 
     Args:
-        groups: int64[G, 2] first and last slot of each group of storages, outer to inner; the
-            group's loops live in its last slot.
-        hold_inner, hold_outer: Operand held by the loops just outside the innermost group, and by
-            those further out.
-        tile, outside, trial: Work vectors [D]; ``price`` [3].
-
-    Returns:
-        False if even single-word tiles do not fit somewhere.
+        groups: int64[G, 2] first and last slot of each group, outer to inner; a group's loops
+            live in its last slot.
+        hold: Operand the loops outside the group hold; ``own_hold`` the one its own loops hold.
+        tile, outside, steps, visits: Work vectors [D]; ``price`` [3].
     """
+    dim_count = tile.shape[0]
+    first, last = groups[g, 0], groups[g, 1]
+    innermost = g == groups.shape[0] - 1
     for d in range(dim_count):
-        tile[d] = 1.0
-    fits = True
-    slot_count = factors.shape[1]
-    inner_edge = slot_count
-    for g in range(group_count - 1, -1, -1):
-        first, last = groups[g, 0], groups[g, 1]
-        for d in range(dim_count):
-            outside[d] = 1.0
-            for f in range(fanout_slots.shape[0]):
-                s = fanout_slots[f]
-                if last < s < inner_edge:
-                    tile[d] *= factors[w, s, d]
-                elif s < first:
-                    outside[d] *= factors[w, s, d]
-            factors[w, last, d] = 1
-        inner_edge = first
-        for t in range(3):
-            price[t] = 0.0
-            for s in range(first, last + 1):
-                if keep[0, s, t] and price[t] == 0.0:
-                    parent = first - 1
-                    while not keep[0, parent, t]:
-                        parent -= 1
-                    bits = slot_table[e, s, BITS + t]
-                    price[t] = bits * (
-                        slot_table[e, parent, READ_J] / slot_table[e, parent, BLOCK]
-                        + slot_table[e, s, WRITE_J] / slot_table[e, s, BLOCK]
-                    )
-                    if t == 2:
-                        price[t] *= 2.0
-        hold = hold_inner if g == group_count - 1 else hold_outer
-        # An operand only kept further in profits from this group's loops if they hold it still.
-        passing = hold_inner if g >= group_count - 2 else hold_outer
-        if g == group_count - 1 or price[passing] > 0.0:
-            passing = -1
-        else:
-            inner, parent = last + 1, first - 1
-            while inner < slot_count and not keep[0, inner, passing]:
-                inner += 1
-            while not keep[0, parent, passing]:
-                parent -= 1
-            if inner < slot_count:
-                price[passing] = slot_table[e, inner, BITS + passing] * (
-                    slot_table[e, parent, READ_J] / slot_table[e, parent, BLOCK]
-                    + slot_table[e, inner, WRITE_J] / slot_table[e, inner, BLOCK]
-                )
-        full = group_fits(floats, ints, o, first, last, tile, keep, slot_table, e, dim_count)
-        fits &= full <= 1.0
-        cost = transfer_cost(floats, ints, o, tile, outside, order, hold, passing, price, dim_count)
-        innermost = g == group_count - 1
-        while True:
-            best_gain, best_d, best_k, best_cost, best_full = 0.0, -1, 1.0, cost, full
-            for d in range(dim_count):
-                trial[d] = tile[d]
-            for d in range(dim_count):
-                if innermost and not element[template, d]:
-                    continue
-                reach = tile[d] * outside[d]
-                visits = math.ceil(floats[o, d] / reach)
-                if visits <= 1.0:
-                    continue
-                base = tile[d] / factors[w, last, d]
-                for attempt in range(2):  # half as many visits; one fewer if that does not fit
-                    fewer = math.ceil(visits / 2.0) if attempt == 0 else visits - 1.0
-                    k = math.ceil(floats[o, d] / (outside[d] * base * fewer))
-                    trial[d] = base * k
-                    new_full = group_fits(
-                        floats, ints, o, first, last, trial, keep, slot_table, e, dim_count
-                    )
-                    if new_full <= 1.0:
-                        new_cost = transfer_cost(
-                            floats, ints, o, trial, outside, order, hold, passing, price, dim_count
-                        )
-                        gain = (cost - new_cost) / (max(new_full - full, 0.0) + 1e-3)
-                        if gain > best_gain:
-                            best_gain, best_d, best_k = gain, d, k
-                            best_cost, best_full = new_cost, new_full
-                        break
-                    if visits <= 2.0:
-                        break
-                trial[d] = tile[d]
-            if best_d < 0:
-                break
-            tile[best_d] = tile[best_d] / factors[w, last, best_d] * best_k
-            factors[w, last, best_d] = int(best_k)
-            cost, full = best_cost, best_full
-    for d in range(dim_count):
+        tile[d], outside[d] = 1.0, 1.0
+        for s in range(last + 1, factors.shape[1]):
+            tile[d] *= factors[w, s, d]
         for f in range(fanout_slots.shape[0]):
-            if fanout_slots[f] < inner_edge:
-                tile[d] *= factors[w, fanout_slots[f], d]
-        factors[w, 0, d] = int(math.ceil(floats[o, d] / tile[d]))
-    return fits
+            if fanout_slots[f] < first:
+                outside[d] *= factors[w, fanout_slots[f], d]
+        factors[w, last, d] = 1
+        steps[d] = math.ceil(floats[o, d] / (tile[d] * outside[d]))
+        visits[d] = math.ceil(floats[o, d] / tile[d])
+    passing = price_words(keep, slot_table, e, first, last, -1 if innermost else own_hold, price)
+    full = fullness(floats, ints, o, first, last, tile, -1, 0.0, keep, slot_table, e)
+    cost = transfer_cost(floats, ints, o, steps, visits, -1, 0.0, 0.0, order, hold, passing, price)
+    while True:
+        best_gain, best_d, best_k, best_cost, best_full = 0.0, -1, 1.0, cost, full
+        for d in range(dim_count):
+            if steps[d] <= 1.0 or (innermost and not element[template, d]):
+                continue
+            extent, base = floats[o, d], tile[d] / factors[w, last, d]
+            for attempt in range(2):  # half as many steps; one fewer if that does not fit
+                fewer = math.ceil(steps[d] / 2.0) if attempt == 0 else steps[d] - 1.0
+                k = math.ceil(extent / (outside[d] * base * fewer))
+                trial = base * k
+                new_full = fullness(
+                    floats, ints, o, first, last, tile, d, trial, keep, slot_table, e
+                )
+                if new_full <= 1.0:
+                    new_cost = transfer_cost(
+                        floats, ints, o, steps, visits, d, math.ceil(extent / (trial * outside[d])),
+                        math.ceil(extent / trial), order, hold, passing, price,
+                    )  # fmt: skip
+                    gain = (cost - new_cost) / (max(new_full - full, 0.0) + 1e-3)
+                    if gain > best_gain:
+                        best_gain, best_d, best_k = gain, d, k
+                        best_cost, best_full = new_cost, new_full
+                    break
+                if steps[d] <= 3.0:
+                    break
+        if best_d < 0:
+            break
+        d = best_d
+        tile[d] = tile[d] / factors[w, last, d] * best_k
+        factors[w, last, d] = int(best_k)
+        steps[d] = math.ceil(floats[o, d] / (tile[d] * outside[d]))
+        visits[d] = math.ceil(floats[o, d] / tile[d])
+        cost, full = best_cost, best_full
+
+
+@inner
+def finish(floats, o, factors, w):
+    """Leave to the tier whatever the inner factors do not cover."""
+    for d in range(factors.shape[2]):
+        inside = 1.0
+        for s in range(1, factors.shape[1]):
+            inside *= factors[w, s, d]
+        factors[w, 0, d] = math.ceil(floats[o, d] / inside)
 
 
 @inner
 def set_order(order, groups, group_count, orders, w, hold_inner, hold_outer, dim_count):
-    """Write loop orders: the level feeding the innermost group holds one operand, others another."""
+    """Write loop orders: what the level outside the innermost group holds, and all others."""
     for d in range(dim_count):
         outermost = hold_inner if group_count == 1 else hold_outer
         orders[w, 0, d] = order[outermost, d]
@@ -327,9 +323,9 @@ def mutate(floats, o, dim_count, groups, group_count, order, factors, orders, w,
     inside = 1.0
     for q in range(1, factors.shape[1]):
         inside *= factors[w, q, d]
-    factor = min(factor, int(math.ceil(floats[o, d] / inside)))
+    factor = min(factor, math.ceil(floats[o, d] / inside))
     factors[w, s, d] = factor
-    factors[w, 0, d] = int(math.ceil(floats[o, d] / (inside * factor)))
+    factors[w, 0, d] = math.ceil(floats[o, d] / (inside * factor))
     return state
 
 
@@ -337,7 +333,7 @@ def mutate(floats, o, dim_count, groups, group_count, order, factors, orders, w,
 def map_operation(
     floats, ints, o, e, fanout, keep, slot_table, engine, template, objective, extra,
     unroll, alternatives, element, stationary, order, groups, fanout_slots, axes, width,
-    factors, orders, results, tile, outside, trial, price,
+    factors, orders, results, tile, outside, steps, seen, price,
     tiles, visits, again, copies, moving, counts,
 ):  # fmt: skip
     """Map one operation on one engine; the best mapping ends in row 0.
@@ -361,27 +357,32 @@ def map_operation(
     hold_inner = stationary[template]
     chosen, fewest = 0, np.inf
     for a in range(alternatives[template]):
-        steps = unroll_fanouts(
+        rounds = unroll_fanouts(
             floats, o, dim_count, unroll, template, a, fanout_slots, axes, width, factors, 1
-        )  # fmt: skip
-        if steps < fewest * (1.0 - 1e-9):
-            chosen, fewest = a, steps
+        )
+        if rounds < fewest * (1.0 - 1e-9):
+            chosen, fewest = a, rounds
     for pick in range(alternatives[template]):
         a = (chosen + pick) % alternatives[template]
         if pick > 0 and extra == 0:
             break
-        for hold_outer in range(3):
-            if group_count == 1 and hold_outer > 0:
-                break
-            unroll_fanouts(
-                floats, o, dim_count, unroll, template, a, fanout_slots, axes, width,
-                factors, 1,
-            )  # fmt: skip
-            grow_tiles(
-                floats, ints, o, e, dim_count, slot_table, keep, groups, group_count, element,
-                template, order, hold_inner, hold_outer, fanout_slots, factors, 1,
-                tile, outside, trial, price,
-            )  # fmt: skip
+        for s in range(factors.shape[1]):
+            for d in range(dim_count):
+                factors[1, s, d] = 1
+        unroll_fanouts(
+            floats, o, dim_count, unroll, template, a, fanout_slots, axes, width, factors, 1
+        )
+        for hold_outer in range(3 if group_count > 1 else 1):
+            for g in range(group_count - 1, -1, -1):
+                if g == group_count - 1 and hold_outer > 0:
+                    continue  # the innermost group does not depend on what is held further out
+                grow_group(
+                    floats, ints, o, e, slot_table, keep, groups, g, element, template, order,
+                    hold_inner if g == group_count - 1 else hold_outer,
+                    hold_inner if g >= group_count - 2 else hold_outer,
+                    fanout_slots, factors, 1, tile, outside, steps, seen, price,
+                )  # fmt: skip
+            finish(floats, o, factors, 1)
             set_order(order, groups, group_count, orders, 1, hold_inner, hold_outer, dim_count)
             kernel.evaluate_row(
                 floats, ints, o, factors, orders, keep, 1, 0, fanout, False, slot_table, engine, e,
