@@ -98,6 +98,7 @@ VECTOR_KINDS: dict[str, VectorCost] = {
     **dict.fromkeys(("softmax", "log_softmax"), VectorCost(per_output=5)),  # max, -, exp, sum, /
     "softmax_masked": VectorCost(per_output=6),  # the mask is added first
     "hardmax": VectorCost(per_output=2),
+    "glu": VectorCost(per_output=5),  # sigmoid of one half times the other
     "max_pool": VectorCost(per_window=1),
     "avg_pool": VectorCost(per_window=1, per_output=1),
     "lp_pool": VectorCost(per_window=2, per_output=1),

@@ -125,7 +125,7 @@ PLAIN: dict[str, str] = {
     **{"max": "reduce_max", "min": "reduce_min", "prod": "reduce_prod", "var": "reduce_var"},
     **{"std": "reduce_var", "logsumexp": "reduce_log_sum_exp", "linalg_vector_norm": "reduce_l2"},
     **{"any": "reduce_any", "all": "reduce_any", "argmax": "argmax", "argmin": "argmin"},
-    **{"cumsum": "cumsum", "topk": "topk", "sort": "sort"},
+    **{"glu": "glu", "cumsum": "cumsum", "topk": "topk", "sort": "sort"},
     **{"slice": "slice", "select": "slice", "narrow": "slice", "split": "split", "chunk": "split"},
     **{"split_with_sizes": "split", "unbind": "split", "unsafe_split": "split"},
     **{"tensor_split": "split", "pad": "pad", "constant_pad_nd": "pad", "t": "transpose"},

@@ -171,16 +171,20 @@ class VectorLine(_Line):
     view: StrictBool | None = None
 
 
+#: Kinds that have a line of their own.
+PRODUCT_LINES = {"conv1d": "conv", "conv2d": "conv", "gemm": "gemm", "matmul": "matmul"}
+
+
 def _tag(data: Any) -> str:
     if isinstance(data, dict):
         if "einsum" in data:
             return "einsum"
+        if "view" in data:  # all of a vector line is spelled out, whatever its kind is called
+            return "vector"
         kind = data.get("kind")
     else:
         kind = getattr(data, "kind", None)
-    if kind in ("conv1d", "conv2d"):
-        return "conv"
-    return kind if kind in ("gemm", "matmul") else "vector"
+    return PRODUCT_LINES.get(kind, "vector") if isinstance(kind, str) else "vector"
 
 
 Line = Annotated[

@@ -18,6 +18,7 @@ from archsim.workload.operators import window_of
 from archsim.workload.yaml_form import Reader
 from archsim.workload.yaml_lines import conv_fields, matmul_fields
 from archsim.workload.yaml_schema import (
+    PRODUCT_LINES,
     ConvLine,
     Document,
     EinsumLine,
@@ -39,6 +40,15 @@ class _Dumper(yaml.SafeDumper):
         return True
 
 
+def _represent_text(dumper: _Dumper, text: str) -> yaml.ScalarNode:
+    """Double quotes for whatever is not plainly printable: line breaks would be folded."""
+    style = None if text.isprintable() else '"'
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Dumper.add_representer(str, _represent_text)
+
+
 def _flow(data: Any) -> str:
     text = yaml.dump(
         data,
@@ -48,7 +58,7 @@ def _flow(data: Any) -> str:
         width=1 << 30,
         allow_unicode=True,
     )
-    return text.removesuffix("\n").removesuffix("\n...").strip()
+    return text.removesuffix("\n").removesuffix("\n...").strip("\n")
 
 
 def save_workload(workload: Workload, path: str | Path) -> None:
@@ -61,8 +71,9 @@ def save_workload(workload: Workload, path: str | Path) -> None:
     text = dumps(workload)
     try:
         Path(path).write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"cannot write file: {error.strerror}", source=path) from None
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise InputError(f"cannot write file: {reason}", source=path) from None
 
 
 def dumps(workload: Workload) -> str:
@@ -219,7 +230,8 @@ class _Writer:
         op = operations[0]
         found: list[tuple[type, Fields, int]] = []
         if op.einsum is None:
-            return [(VectorLine, self.vector(op, full), 1) for full in (False, True)]
+            forms = (True,) if op.kind in PRODUCT_LINES else (False, True)
+            return [(VectorLine, self.vector(op, full), 1) for full in forms]
         if len(op.outputs) == 1 and len(op.inputs) == 2:
             found += self.products(op, operations[1] if len(operations) > 1 else None)
         einsum: Fields = {

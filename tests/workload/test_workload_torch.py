@@ -141,6 +141,71 @@ def test_every_network_of_the_zoo_ships_with_its_parameter_count():
         build("lenet")
 
 
+class Lambda(nn.Module):
+    """A function of tensors as a module."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def forward(self, *inputs):
+        return self.function(*inputs)
+
+
+def _rotate(x):
+    angle = torch.outer(torch.arange(6.0), torch.arange(16.0))
+    return x * torch.cos(angle) + torch.cat((-x[..., 8:], x[..., :8]), -1) * torch.sin(angle)
+
+
+def _choices(x):
+    x = torch.where(x > 0, x, torch.zeros_like(x)).masked_fill(x < 0, 0.0)
+    return x.cumsum(1).topk(3, 1)[0].clamp(min=0).add_(1)
+
+
+IMAGE, TOKENS = (2, 8, 8, 8), (2, 6, 16)
+MODULES = {
+    "encoder layer": (
+        lambda: nn.TransformerEncoderLayer(16, 4, 32, batch_first=True),
+        TOKENS,
+        2 * 6 * (4 * 16 * 16 + 2 * 16 * 32) + 2 * 2 * 6 * 6 * 16,
+    ),
+    "norms and activations": (
+        lambda: nn.Sequential(
+            *(nn.GroupNorm(2, 8), nn.InstanceNorm2d(8, affine=True), nn.PReLU(8), nn.Mish()),
+            *(nn.Hardtanh(), nn.GLU(1), nn.PixelShuffle(2), nn.Upsample(scale_factor=2)),
+            *(nn.ReflectionPad2d(1), nn.LocalResponseNorm(5), nn.LogSoftmax(1)),
+        ),
+        IMAGE,
+        0,
+    ),
+    "line convolution": (
+        lambda: nn.Sequential(nn.Conv1d(6, 4, 3), nn.BatchNorm1d(4), nn.MaxPool1d(2)),
+        TOKENS,
+        2 * 14 * 4 * 6 * 3,
+    ),
+    "volume convolution": (lambda: nn.Conv3d(8, 4, 3, padding=1), (2, 8, 4, 4, 4), 2 * 64 * 864),
+    "overlapping transposed convolution": (
+        lambda: nn.ConvTranspose2d(8, 4, 3, stride=2, padding=1, output_padding=1),
+        IMAGE,
+        2 * 64 * 8 * 4 * 9,
+    ),
+    "rotary embedding": (lambda: Lambda(_rotate), TOKENS, 0),
+    "choices": (lambda: Lambda(_choices), TOKENS, 0),
+    "einsum": (lambda: Lambda(lambda x: torch.einsum("bij,bkj->bik", x, x)), TOKENS, 2 * 36 * 16),
+}
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_common_modules_import_at_any_batch(name):
+    make, shape, macs = MODULES[name]
+    module = make()
+    workload = import_torch(module, (torch.zeros(shape),), name="module")
+    assert workload.batch == 2
+    assert workload.macs == macs
+    assert workload.parameters == sum(p.numel() for p in module.parameters())
+    assert loads(dumps(workload)) == workload
+
+
 def _figures(workload):
     """What two importers must agree on: work by kind, and the nests."""
     views = [op for op in workload.operations if not op.view]
