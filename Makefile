@@ -18,6 +18,8 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "archsim needs Python 3.11 or newer: make PYTHON=/path/to/python3.11")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt -e '.[all,test]'
+	@echo 'compiling the kernels (once)'
+	$(BIN)/archsim evaluate --workload squeezenet --machine tiny >/dev/null
 	touch $@
 
 $(LINT): $(INSTALLED)
