@@ -12,7 +12,7 @@ from archsim.testing import AgentCheckError, check_agent
 
 EXAMPLE = Path(__file__).parent / "custom_agent_example.py"
 # Fitting a Gaussian process takes tenths of a second a design.
-BUDGET = {"gp": 18}
+BUDGET = {"gp": 16}
 
 
 @pytest.mark.parametrize("name", AGENTS)
