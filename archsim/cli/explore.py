@@ -35,6 +35,7 @@ def run(
 ) -> None:
     """Explore a scenario: agents x seeds under equal budgets. Run it again to go on."""
     from archsim.envs.scenario import load_scenario
+    from archsim.errors import MissingExtraError
     from archsim.explore import progress, runner
     from archsim.explore.tables import exploration_table
 
@@ -55,7 +56,10 @@ def run(
         progress=progress.Silent() if quiet else progress.default_progress(),
         command=_command(scenario, agent, seeds, budget, fill, out),
     )
-    exploration_table(summary)
+    try:
+        exploration_table(summary)
+    except MissingExtraError as error:  # the results are stored; only the comparison is missing
+        typer.echo(f"{summary.evaluations:,} evaluations in {directory}; to compare them: {error}")
     if summary.failed:
         for failed in summary.failed:
             typer.echo(f"failed: {failed.label} seed {failed.seed}: {failed.error}", err=True)

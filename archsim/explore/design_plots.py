@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from archsim.explore.design_cost import DesignCost
+from archsim.explore.design_cost import DesignCost, Layer
 from archsim.explore.style import COLOURS, GREY, INK, figure, log_if_wide
 from archsim.explore.units import Unit, human, number, unit_for
 
@@ -30,13 +30,16 @@ def plot_breakdown(designs: Sequence[DesignCost], path: str | Path) -> Path:
     }
     bars = 0.75 + 0.5 * len(designs)
     parts = {metric: _parts([getattr(d, metric) for d in designs]) for metric in metrics}
+    # A component has one colour in all panels.
+    known = dict.fromkeys(name for names in parts.values() for name in names if name != OTHER)
+    places = {name: place for place, name in enumerate(known)}
     rows = max(-(-len(names) // LEGEND_COLUMNS) for names in parts.values())
     keys = 0.1 + 0.21 * rows
     with figure(path, 12.0, bars + keys) as canvas:
         panels = canvas.subplots(2, 3, height_ratios=(bars, keys), squeeze=False)
         for column, (metric, heading) in enumerate(metrics.items()):
             panel, key = panels[:, column]
-            _bars(panel, designs, metric, parts[metric])
+            _bars(panel, designs, metric, parts[metric], places)
             panel.set_title(heading)
             key.axis("off")
             key.legend(
@@ -60,13 +63,20 @@ def _wrapped(text: str, width: int = 22) -> str:
     return "\n".join(textwrap.wrap(text, width))
 
 
-def _bars(panel: Any, designs: Sequence[DesignCost], metric: str, names: list[str]) -> None:
+def _bars(
+    panel: Any,
+    designs: Sequence[DesignCost],
+    metric: str,
+    names: list[str],
+    places: dict[str, int],
+) -> None:
     """Stacked bars, one a design, with the total behind each."""
     tables: list[dict[str, float]] = [getattr(design, metric) for design in designs]
     totals = np.array([sum(table.values()) for table in tables])
     unit = unit_for(metric, totals)
     starts = np.zeros(len(designs))
-    for place, name in enumerate(names):
+    for name in names:
+        place = places.get(name, 0)
         widths = np.array([_part(table, name, names) for table in tables]) * unit.factor
         panel.barh(
             range(len(designs)),
@@ -114,7 +124,7 @@ def plot_roofline(design: DesignCost, path: str | Path) -> Path:
     The area of a point is the layer's share of the time; the layers that take most are listed.
     """
     path = Path(path)
-    layers = [layer for layer in design.layers if layer.macs > 0 and layer.bytes_moved > 0]
+    layers = _alike([layer for layer in design.layers if layer.macs and layer.bytes_moved])
     with figure(path, 9.6, 4.8) as canvas:
         panel = canvas.add_subplot()
         intensity = np.array([layer.macs / layer.bytes_moved for layer in layers])
@@ -144,6 +154,29 @@ def plot_roofline(design: DesignCost, path: str | Path) -> Path:
             loc="outside right upper", title="share of time", alignment="left", handletextpad=0.3
         )
     return path
+
+
+def _alike(layers: list[Layer]) -> list[Layer]:
+    """Layers that cost the same as one, named after the first: they would hide each other."""
+    groups: dict[tuple, list[Layer]] = {}
+    for layer in layers:
+        numbers = (layer.macs, layer.bytes_moved, layer.latency_s)
+        key = (layer.bound, *(f"{value:.6g}" for value in numbers))
+        groups.setdefault(key, []).append(layer)
+    merged = []
+    for group in groups.values():
+        count, first = len(group), group[0]
+        name = first.name if count == 1 else f"{first.name} and {count - 1} alike"
+        merged.append(
+            Layer(
+                name,
+                first.macs * count,
+                first.bytes_moved * count,
+                first.latency_s * count,
+                first.bound,
+            )
+        )
+    return merged
 
 
 def _draw_layers(
@@ -180,6 +213,6 @@ def _draw_layers(
             zorder=5,
         )
         name = layers[place].name
-        shown = name if len(name) <= 26 else name[:12] + "…" + name[-13:]
+        shown = name if len(name) <= 34 else name[:14] + "…" + name[-19:]
         label = f"{rank}  {100 * shares[place]:.1f} %  {shown}"
         panel.plot([], [], linestyle="none", label=label)

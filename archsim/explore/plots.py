@@ -71,11 +71,16 @@ def _trade_off(panel: Any, results: Results, x: str, y: str, *, marks: bool) -> 
     window = [
         _window(values[seen], results.limits.get(name)) for values, name in ((across, x), (up, y))
     ]
+    # Few points are drawn bold, many lightly.
+    size, ink = (20, 0.85) if len(feasible) < 1000 else (9, 0.45)
     handles = [
         _scatter(panel, across, up, rows, units, window, **look)
         for rows, look in (
-            (~feasible, {"color": GREY, "alpha": 0.30, "s": 7, "label": "infeasible"}),
-            (feasible, {"color": COLOURS[4], "alpha": 0.45, "s": 9, "label": "feasible"}),
+            (
+                ~feasible,
+                {"color": GREY, "alpha": 0.7 * ink, "s": 0.8 * size, "label": "infeasible"},
+            ),
+            (feasible, {"color": COLOURS[4], "alpha": ink, "s": size, "label": "feasible"}),
         )
     ]
     front = results.front

@@ -16,12 +16,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+
+from archsim.errors import MissingExtraError
 
 #: Room left between the worst corner of the pooled front and the reference point of the
 #: hypervolume, in units of the front's extent; the usual choice in the EMO literature.
 REFERENCE_MARGIN = 0.1
+
+
+def _moocore() -> Any:
+    try:
+        import moocore
+    except ImportError:
+        raise MissingExtraError("moocore", "search") from None
+    return moocore
 
 
 def pareto_front(points: np.ndarray, feasible: np.ndarray | None = None) -> np.ndarray:
@@ -35,13 +46,11 @@ def pareto_front(points: np.ndarray, feasible: np.ndarray | None = None) -> np.n
         int64[F] sorted by the first objective, then the second, and so on; of equal points the
         first stands for all.
     """
-    from moocore import is_nondominated
-
     points = np.atleast_2d(np.asarray(points, dtype=np.float64))
     rows = np.arange(len(points)) if feasible is None else np.flatnonzero(feasible)
     if not len(rows):
         return rows
-    rows = rows[is_nondominated(np.ascontiguousarray(points[rows]))]
+    rows = rows[_moocore().is_nondominated(np.ascontiguousarray(points[rows]))]
     return rows[np.lexsort(points[rows].T[::-1])]
 
 
@@ -253,8 +262,7 @@ def hypervolume_curve(
     Returns:
         float64[T], never decreasing.
     """
-    import moocore
-
+    moocore = _moocore()
     reference = np.full(points.shape[1], 1.0 + REFERENCE_MARGIN)
     scaled = scale(points)
     # Better than the common ideal is possible for points outside the comparison.
@@ -275,11 +283,9 @@ def hypervolume_curve(
 
 def igd_plus(front: np.ndarray, reference: np.ndarray, scale: Scale) -> float:
     """IGD+ of a front against a reference front, in scaled objectives; infinite if empty."""
-    import moocore
-
     if not len(front):
         return float("inf")
-    return float(moocore.igd_plus(scale(front), ref=scale(reference)))
+    return float(_moocore().igd_plus(scale(front), ref=scale(reference)))
 
 
 def evaluations_to_target(curve: np.ndarray, target: float) -> float:
