@@ -15,7 +15,9 @@ from archsim.explore.units import Unit, human, number, unit_for
 #: Parts smaller than this share of every bar are drawn together, under this name.
 SMALL_SHARE = 0.02
 OTHER = "all else"
-LEGEND_COLUMNS = 4
+LEGEND_COLUMNS = 3
+#: Beyond this ratio between totals the bars show shares: short ones could not be read.
+LARGEST_RATIO = 4.0
 #: Layers named in the roofline.
 NAMED_LAYERS = 8
 
@@ -47,6 +49,7 @@ def plot_breakdown(designs: Sequence[DesignCost], path: str | Path) -> Path:
                 loc="upper left",
                 ncols=LEGEND_COLUMNS,
                 handlelength=1.0,
+                fontsize=8,
                 columnspacing=1.0,
                 borderpad=0,
                 borderaxespad=0,
@@ -74,10 +77,14 @@ def _bars(
     tables: list[dict[str, float]] = [getattr(design, metric) for design in designs]
     totals = np.array([sum(table.values()) for table in tables])
     unit = unit_for(metric, totals)
+    factors = np.full(len(designs), unit.factor)
+    shares = bool(totals.max() > LARGEST_RATIO * totals.min() > 0)
+    if shares:
+        factors = 100.0 / totals
     starts = np.zeros(len(designs))
     for name in names:
         place = places.get(name, 0)
-        widths = np.array([_part(table, name, names) for table in tables]) * unit.factor
+        widths = np.array([_part(table, name, names) for table in tables]) * factors
         panel.barh(
             range(len(designs)),
             widths,
@@ -95,7 +102,9 @@ def _bars(
             starts[place], place, f" {human(metric, total)}", va="center", fontsize=8.5, color=INK
         )
     panel.set_xlim(0, float(starts.max()) * 1.25)
-    panel.set_xlabel(unit.text)
+    panel.set_xlabel("share of the total [%]" if shares else unit.text)
+    if shares:
+        panel.set_xticks(range(0, 101, 20))
     panel.grid(visible=False, axis="y")
     panel.tick_params(axis="y", length=0)
 

@@ -69,7 +69,8 @@ def _trade_off(panel: Any, results: Results, x: str, y: str, *, marks: bool) -> 
         for name, values in ((x, across), (y, up))
     )
     window = [
-        _window(values[seen], results.limits.get(name)) for values, name in ((across, x), (up, y))
+        _window(values[seen], results.limits.get(name), _near_front(results, name))
+        for values, name in ((across, x), (up, y))
     ]
     # Few points are drawn bold, many lightly.
     size, ink = (20, 0.85) if len(feasible) < 1000 else (9, 0.45)
@@ -101,9 +102,17 @@ def _trade_off(panel: Any, results: Results, x: str, y: str, *, marks: bool) -> 
     return [handle for handle in handles if handle is not None]
 
 
-def _window(values: np.ndarray, limit: float | None) -> tuple[float, float]:
-    """Range shown: all but the worst 2 % of the feasible designs, and the limit if it is near."""
-    low, high = float(values.min()), float(np.percentile(values, 98))
+def _near_front(results: Results, name: str) -> float:
+    """Upper end of what is worth showing of an objective: a few times the front's worst."""
+    if name not in results.objectives or len(results.objectives) < 2 or not len(results.front):
+        return float("inf")
+    values = results.metrics[name][results.front]
+    return float(values.max()) * 3.0 if values.min() > 0 else float("inf")
+
+
+def _window(values: np.ndarray, limit: float | None, most: float) -> tuple[float, float]:
+    """Range shown: near the front, all but the worst 2 % of the feasible designs, a near limit."""
+    low, high = float(values.min()), min(most, float(np.percentile(values, 98)))
     if limit is not None:
         high = max(high, min(1.25 * limit, 4 * high))
     if high <= low:

@@ -54,8 +54,8 @@ _CAPTIONS = {
     "Dashed lines are limits.",
     "convergence": "Best feasible objective so far under equal budgets: interquartile mean over "
     "seeds with a 95 % stratified bootstrap band. Designs that filled the front are not in it.",
-    "hypervolume": "Share of the box between the ideal point and a little beyond the pooled front "
-    "that a searcher's designs dominate (objectives by ratio).",
+    "hypervolume": "Share of the box between the ideal point and a little beyond the worst final "
+    "front that a searcher's designs dominate (objectives by ratio).",
     "breakdown": "Where energy, time and area go.",
     "roofline": "Layers of the chosen design under its roofs; the area of a point is its share of "
     "the time.",

@@ -224,7 +224,14 @@ def compare(results: Results, *, seed: int = 0, resamples: int = 2000) -> Compar
         return None
     points = results.points[pooled]
     front = stats.pareto_front(points)
-    scale = stats.Scale.from_points(points, front)
+    # Scaled over the final fronts of all runs, so that every run has some volume.
+    ends = [
+        results.points[rows][stats.pareto_front(results.points[rows], results.feasible[rows])]
+        for group in sequences.values()
+        for rows in group
+    ]
+    reached = np.concatenate(ends)
+    scale = stats.Scale.from_points(reached, np.arange(len(reached)))
     objective = results.metrics["objective"]
     best, median = objective[pooled].min(), np.median(objective[pooled])
     context = _Context(

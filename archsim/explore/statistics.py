@@ -22,8 +22,8 @@ import numpy as np
 
 from archsim.errors import MissingExtraError
 
-#: Room left between the worst corner of the pooled front and the reference point of the
-#: hypervolume, in units of the front's extent; the usual choice in the EMO literature.
+#: Room left between the worst corner of the fronts compared and the reference point of the
+#: hypervolume, in units of their extent; the usual choice in the EMO literature.
 REFERENCE_MARGIN = 0.1
 
 
