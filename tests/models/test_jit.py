@@ -1,0 +1,109 @@
+"""Compiled and plain Python agree; the on-disk cache knows when code changed."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from nest_strategies import generate, price, random_engine
+
+import archsim
+from archsim.models import jit
+from archsim.models.loopnest import kernel as k
+
+STAMP = jit._fingerprint()  # before a test below clears its cache
+# What a fresh interpreter runs, with and without the compiler.
+PROGRAM = """
+import json, random, sys
+sys.path.insert(0, sys.argv[1])
+from nest_strategies import generate, price, random_engine
+from archsim.models.loopnest import kernel
+rng, found = random.Random(99), []
+for _ in range(30):
+    case = generate(rng)
+    results, counts = price(case, random_engine(rng, len(case.spatial)))
+    found.append([results.tolist(), counts.tolist()])
+print(json.dumps([hasattr(kernel.price, "py_func"), found]))
+"""
+
+
+def run(**variables: str):
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, str(Path(__file__).parent)],
+        env={**os.environ, **variables}, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    return json.loads(done.stdout)
+
+
+def test_without_the_compiler_every_figure_is_the_same():
+    compiled, plain = run(), run(NUMBA_DISABLE_JIT="1")
+    assert compiled[0]
+    assert not plain[0]
+    for (results, counts), (plain_results, plain_counts) in zip(compiled[1], plain[1], strict=True):
+        assert counts == plain_counts
+        assert results == pytest.approx(plain_results, rel=1e-12)
+
+
+def test_the_undecorated_functions_run_and_agree(monkeypatch):
+    rng = random.Random(5)
+    drawn = []
+    for _ in range(40):
+        case = generate(rng)
+        tables = random_engine(rng, len(case.spatial))
+        drawn.append((case, tables, price(case, tables)))
+    undecorated = [name for name, value in vars(k).items() if hasattr(value, "py_func")]
+    assert {"evaluate_rows", "count_words", "price", "chain_visits"} <= set(undecorated)
+    for name in undecorated:
+        monkeypatch.setattr(k, name, getattr(k, name).py_func)
+    for case, tables, (expected, expected_counts) in drawn:
+        results, counts = price(case, tables)
+        assert np.array_equal(counts, expected_counts)
+        assert results == pytest.approx(expected, rel=1e-12)
+
+
+def test_chain_visits_of_a_residual_fanout():
+    # Extent 5: a fanout of 2 takes tiles of 4 (two loops of 2), so 4 + 1: three inner tiles of 2.
+    factors = np.array([[[2], [2], [2]]])
+    tiles = np.array([[8.0], [4.0], [2.0], [1.0]])
+    fanout = np.array([True, False, False])
+    for visits in (k.chain_visits, k.chain_visits.py_func):
+        every = visits(5.0, 0, factors, 0, tiles, fanout, 2, 2, True, -1, True, True)
+        longest = visits(5.0, 0, factors, 0, tiles, fanout, 2, 2, True, -1, False, False)
+        assert (every, longest) == (3.0, 2.0)
+
+
+def test_a_change_in_any_compiled_module_changes_the_stamp(tmp_path, monkeypatch):
+    package = Path(archsim.__file__).parent
+    for folder in ("models", "system"):
+        for path in (package / folder).rglob("*.py"):
+            copy = tmp_path / path.relative_to(package)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            copy.write_bytes(path.read_bytes())
+    monkeypatch.setattr(jit, "_PACKAGE", tmp_path)
+
+    def stamp() -> str:
+        jit._fingerprint.cache_clear()
+        return jit._fingerprint()
+
+    try:
+        seen = {stamp()}
+        assert stamp() in seen  # the same code, the same stamp
+        for name in ("models/loopnest/kernel.py", "models/loopnest/mapper.py", "system/network.py"):
+            path = tmp_path / name
+            path.write_text(path.read_text() + "\n# changed\n")
+            assert stamp() not in seen, name
+            seen.add(stamp())
+    finally:
+        monkeypatch.undo()
+        jit._fingerprint.cache_clear()
+
+
+def test_cached_functions_carry_the_stamp():
+    for function in (k.evaluate_rows, k.price):
+        assert function._cache._cache_file._source_stamp == STAMP
