@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -60,7 +61,7 @@ def _symbols(texts: list[str] | None) -> dict[str, int]:
     return symbols
 
 
-def _show_summary(figures: object) -> None:
+def _show_summary(figures: Any) -> None:
     from rich.console import Console
     from rich.table import Table
 
@@ -131,7 +132,7 @@ def list_(
 
 
 _NUMBERS = ("MACs", "parameters", "layers", "nm", "MAC units", "parameters to choose")
-_Table = tuple[tuple[str, ...], list[tuple[str, ...]]]
+_Table = tuple[tuple[str, ...], Sequence[tuple[str, ...]]]
 
 
 def _workloads() -> _Table:

@@ -110,7 +110,7 @@ class LocalExecutor:
         import multiprocessing
 
         methods = multiprocessing.get_all_start_methods()
-        self._context = multiprocessing.get_context(
+        self._context: Any = multiprocessing.get_context(
             "forkserver" if "forkserver" in methods else "spawn"
         )
         if "forkserver" in methods:
@@ -131,9 +131,10 @@ class LocalExecutor:
 
     def poll(self, timeout_s: float) -> list[Event]:
         """Read what the workers sent; a worker that vanished is reported as failed."""
-        by_connection = {worker.connection: run for run, worker in self._workers.items()}
+        by_connection: dict[Any, int] = {w.connection: run for run, w in self._workers.items()}
         events: list[Event] = []
-        for connection in wait(list(by_connection), timeout_s):
+        ready: list[Any] = wait(list(by_connection), timeout_s)
+        for connection in ready:
             run = by_connection[connection]
             worker = self._workers[run]
             while True:

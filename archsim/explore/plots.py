@@ -64,9 +64,9 @@ def _trade_off(panel: Any, results: Results, x: str, y: str, *, marks: bool) -> 
     feasible = results.feasible
     seen = feasible if feasible.any() else np.ones(len(feasible), dtype=bool)
     # A limit is written in the unit of its axis, so it decides about the unit.
-    units = tuple(
-        unit_for(name, results.limits.get(name, values[seen]))
-        for name, values in ((x, across), (y, up))
+    units = (
+        unit_for(x, results.limits.get(x, across[seen])),
+        unit_for(y, results.limits.get(y, up[seen])),
     )
     window = [
         _window(values[seen], results.limits.get(name), _near_front(results, name))

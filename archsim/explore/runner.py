@@ -391,8 +391,9 @@ def _lock(file: Any) -> None:
     try:
         import fcntl
     except ImportError:
-        import msvcrt
+        import importlib
 
+        msvcrt: Any = importlib.import_module("msvcrt")
         file.seek(0)
         msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
     else:

@@ -80,7 +80,7 @@ class Scale:
             front: int64[F] rows on the front.
         """
         points = np.asarray(points, dtype=np.float64)
-        log = (points > 0).all(axis=0)
+        log = np.asarray((points > 0).all(axis=0))
         values = _logarithm(points, log)
         ideal = values[front].min(axis=0)
         nadir = values[front].max(axis=0)

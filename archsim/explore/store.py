@@ -157,7 +157,7 @@ class Store:
                 wanted,
             )
         known = {(r.agent, r.options, r.seed, r.budget, r.phase): r for r in self.runs()}
-        return [known[tuple(key)] for key in wanted]
+        return [known[key] for key in wanted]
 
     def runs(self) -> list[Run]:
         """All runs, in the order they were first planned."""

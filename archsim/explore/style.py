@@ -28,7 +28,7 @@ INK = "#222222"
 LIMIT = "#B00020"
 DPI = 160
 
-_STYLE = {
+_STYLE: Any = {
     "font.family": "DejaVu Sans",
     "font.size": 9.5,
     "axes.titlesize": 10.5,

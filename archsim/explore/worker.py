@@ -44,7 +44,7 @@ class Outbox:
         self._lock = threading.Lock()
         self._keys: list[Any] = []
         self._indices: list[np.ndarray] = []
-        self._metrics: list[np.ndarray] = []
+        self._metrics: list[list[float]] = []
         self._reward: list[float] = []
         self._start = 0
         threading.Thread(target=self._watch, name="outbox", daemon=True).start()
@@ -193,7 +193,8 @@ def seed_everything(seed: int) -> None:
 def _limit_kernel_threads(threads: int) -> None:
     import numba
 
-    numba.set_num_threads(max(1, min(threads, numba.config.NUMBA_NUM_THREADS)))
+    most: int = getattr(numba.config, "NUMBA_NUM_THREADS", 1)
+    numba.set_num_threads(max(1, min(threads, most)))
 
 
 @contextlib.contextmanager
