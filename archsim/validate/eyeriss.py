@@ -135,22 +135,22 @@ def _energy(cost: Cost) -> None:
     layers = {layer.name: layer for layer in cost.layers}
     print("\nEnergy of the five convolutions on the chip, share by component (mapped for energy)")
     parts = [part for part in cost.energy_by_component_j if part != "dram"]
-    cells = []
+    shares: list[tuple[object, ...]] = []
     for name in PUBLISHED:
         split = layers[name].energy_by_component_j
         total = sum(split[part] for part in parts)
-        cells.append((name, f"{total * 1e3:.2f}", *(f"{split[p] / total:.1%}" for p in parts)))
-    print(table(("layer", "mJ", *parts), cells))
+        shares.append((name, f"{total * 1e3:.2f}", *(f"{split[p] / total:.1%}" for p in parts)))
+    print(table(("layer", "mJ", *parts), shares))
     print("\nDRAM traffic in MB (mapped for energy)")
     moved = {name: layers[name].backing_bytes / 1e6 for name in PUBLISHED}
-    cells = []
+    cells: list[tuple[object, ...]] = []
     for name, (*_, dram) in PUBLISHED.items():
-        split = (
+        words = (
             f"{(row.reads + row.fills + row.updates) * WORD_BYTES / 1e6:.1f}"
             for row in layers[name].traffic
             if row.slot == "dram"
         )
-        cells.append((name, f"{moved[name]:.1f}", dram, ratio(moved[name], dram), *split))
+        cells.append((name, f"{moved[name]:.1f}", dram, ratio(moved[name], dram), *words))
     print(table(("layer", "model", "chip", "ratio", "input", "weight", "output"), cells))
     macs = sum(layers[name].macs for name in PUBLISHED)
     print(

@@ -63,9 +63,11 @@ def compare_reports() -> list[ReportComparison]:
         names = [op.name for op in workload.operations]
         for folder in sorted(path for path in network.iterdir() if path.is_dir()):
             array = read_scalesim_config(root / "configs" / f"{folder.name}.cfg")
-            shape = (*sizes.T, array.rows, array.columns, array.dataflow)
-            ours = evaluate_systolic(*shape, compat="scalesim")
-            corrected = evaluate_systolic(*shape)
+            m, n, k = sizes.T
+            ours, corrected = (
+                evaluate_systolic(m, n, k, array.rows, array.columns, array.dataflow, compat)
+                for compat in ("scalesim", None)
+            )
             found.append(_compare(f"{network.name} {folder.name}", folder, names, ours, corrected))
     return found
 

@@ -22,7 +22,7 @@ from nest_strategies import (
 
 from archsim.models.loopnest import kernel as k
 
-ROUNDS = 400
+ROUNDS = 300
 
 
 def draws(seed: int, count: int = ROUNDS):
