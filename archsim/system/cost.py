@@ -96,7 +96,8 @@ class Cost:
         metrics: As :meth:`NetworkEvaluator.evaluate` gives them, floats.
         feasible: Whether every mapping fits and the design makes physical sense.
         reasons: Why not, in words.
-        energy_by_component_j: Storages, ``network``, ``mac``, ``vector``, ``leakage``.
+        energy_by_component_j: Storages, ``network``, ``mac``, ``vector``, ``leakage`` (of the
+            engines) and ``standby`` (background power of the backing tier).
         area_by_component_mm2: As the machine's table gives them.
         layers: One entry a step, in execution order.
     """
@@ -284,7 +285,7 @@ class _Assembly:
         op_energy = table[network.VECTOR_OPS] * float(engines.vector_op_energy_j[0])
         tier = nest.names[0]
         energy = {slot: 0.0 for s, slot in enumerate(nest.names) if not nest.fanout[s]}
-        energy.update(network=0.0, mac=0.0, vector=op_energy, leakage=0.0)
+        energy.update(network=0.0, mac=0.0, vector=op_energy)
         energy[tier] += vector_energy - op_energy
         tensors = dict.fromkeys(OPERANDS, 0.0)
         o = int(table[network.PROBLEM])
@@ -312,7 +313,8 @@ class _Assembly:
             cycles = max(float(vector_cycles), float(moved))
             bound = tier if moved > vector_cycles else "vector"
         seconds = cycles / self.clock
-        energy["leakage"] = sum(self.leak_w.values()) * seconds
+        energy["standby"] = float(self.leak_w[tier]) * seconds
+        energy["leakage"] = float(sum(self.leak_w.values())) * seconds - energy["standby"]
         peak = float(engines.macs[0] / engines.mac_cycles[0])
         return LayerCost(
             step.name,
@@ -367,9 +369,8 @@ class _Assembly:
                 blocks = bits / (row[k.BLOCK] * used)
                 accesses = np.ceil(blocks - 1e-12 * blocks) * used
                 joules = accesses @ row[[k.READ_J, k.WRITE_J, k.WRITE_J]]
-                found.append(
-                    Traffic(slot, operand, *map(float, self.counts[o, s, t]), float(joules))
-                )
+                reads, fills, updates = (float(x) for x in self.counts[o, s, t])
+                found.append(Traffic(slot, operand, reads, fills, updates, float(joules)))
         return found
 
     def _mapping(self, o: int) -> Mapping:

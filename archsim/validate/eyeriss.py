@@ -66,8 +66,13 @@ def active_units(mapping: Mapping) -> int:
 
 
 def _on_chip_power_mw(layer: LayerCost) -> float:
-    on_chip = layer.energy_j - layer.energy_by_component_j["dram"]
-    return on_chip / layer.latency_s * 1e3
+    return sum(_on_chip(layer).values()) / layer.latency_s * 1e3
+
+
+def _on_chip(layer: LayerCost) -> dict[str, float]:
+    """Energy by component, the DRAM and its standby power left out (J)."""
+    parts = layer.energy_by_component_j
+    return {part: joules for part, joules in parts.items() if part not in ("dram", "standby")}
 
 
 def compare_chip(objective: str = "latency", effort: str = "thorough") -> list[ChipComparison]:
@@ -134,13 +139,21 @@ def _energy(cost: Cost) -> None:
     """Energy by level and DRAM traffic, mapped for energy."""
     layers = {layer.name: layer for layer in cost.layers}
     print("\nEnergy of the five convolutions on the chip, share by component (mapped for energy)")
-    parts = [part for part in cost.energy_by_component_j if part != "dram"]
+    parts = list(_on_chip(cost.layers[0]))
     shares: list[tuple[object, ...]] = []
     for name in PUBLISHED:
-        split = layers[name].energy_by_component_j
-        total = sum(split[part] for part in parts)
-        shares.append((name, f"{total * 1e3:.2f}", *(f"{split[p] / total:.1%}" for p in parts)))
-    print(table(("layer", "mJ", *parts), shares))
+        split = _on_chip(layers[name])
+        total = sum(split.values())
+        power = total / layers[name].latency_s * 1e3
+        shares.append(
+            (
+                name,
+                f"{total * 1e3:.2f}",
+                f"{power:.0f}",
+                *(f"{split[p] / total:.1%}" for p in parts),
+            )
+        )
+    print(table(("layer", "mJ", "mW", *parts), shares))
     print("\nDRAM traffic in MB (mapped for energy)")
     moved = {name: layers[name].backing_bytes / 1e6 for name in PUBLISHED}
     cells: list[tuple[object, ...]] = []

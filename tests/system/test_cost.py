@@ -91,6 +91,15 @@ def test_the_tier_moves_at_least_every_weight_once():
     assert weights >= workload.parameters - biases
 
 
+def test_standby_power_of_the_tier_is_told_from_leakage():
+    cost, engines = evaluate("squeezenet", "eyeriss"), resolve(load_machine("eyeriss"))
+    parts = cost.energy_by_component_j
+    assert parts["standby"] == close(float(engines.leakage_w[0, 0]) * cost.latency_s)
+    on_chip = float(engines.leakage_w[0, 1:] @ engines.instances[0, 1:])
+    on_chip += float(engines.mac_leakage_w[0] * engines.macs[0] + engines.vector_leakage_w[0])
+    assert parts["leakage"] == close(on_chip * cost.latency_s)
+
+
 def test_fusion_saves_traffic_and_never_costs():
     fused, apart = evaluate(residual(), "tiny"), evaluate(residual(), "tiny", fuse=False)
     assert fused.energy_j < apart.energy_j

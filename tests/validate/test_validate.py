@@ -87,7 +87,7 @@ def test_eyeriss_is_plausible_beside_the_chip(capsys):
     assert [row.layer for row in rows] == list(PUBLISHED)
     for row in rows:
         assert 0.7 < row.latency_ms / row.chip_latency_ms < 1.15, row
-        assert 0.4 < row.power_mw / row.chip_power_mw < 1.7, row
+        assert 0.25 < row.power_mw / row.chip_power_mw < 1.7, row
         assert 0.85 < row.latency_at_chip_pes / row.chip_latency_ms < 1.15, row
         assert row.active <= 168
     assert main(["validate", "eyeriss"]) == 0
