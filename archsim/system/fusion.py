@@ -77,10 +77,14 @@ def plan_steps(workload: Workload, fuse: bool = True) -> list[Step]:
         if operation.einsum is None:
             step.vector_ops += operation.vector_ops
             carried = _carried(inputs, host, maker) if host else None
+            gathered = sum(workload.tensors[t].elements for t in operation.outputs)
             for tensor in dict.fromkeys(inputs):
                 if tensor != carried:
                     info = workload.tensors[tensor]
-                    step.read_elements[0 if info.role == "weight" else 1] += info.elements
+                    # A gather reads of a table only the rows it picks.
+                    picks = operation.kind == "gather" and info.elements > gathered
+                    column = 0 if info.role == "weight" else 1
+                    step.read_elements[column] += gathered if picks else info.elements
         step.written_elements = sum(workload.tensors[t].elements for t in operation.outputs)
         maker.update((out, step) for out in operation.outputs)
     return steps

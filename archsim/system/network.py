@@ -115,7 +115,7 @@ def evaluate_designs(
     Args:
         totals: float64[B, networks, TOTALS], written.
         layers: float64[B, problems, RESULTS] written, or of length 0 if not wanted; likewise
-            ``best_factors`` and ``best_orders`` int64[B, problems, S, D].
+            ``best_factors`` float64 and ``best_orders`` int64 [B, problems, S, D].
     """
     designs = engine.shape[0]
     slot_count, dim_count = fanout.shape[0], order.shape[1]
@@ -123,7 +123,7 @@ def evaluate_designs(
     chunk = 8
     for c in prange((designs + chunk - 1) // chunk):
         tiles, visits, again, copies, moving, counts = k.make_scratch(slot_count, dim_count)
-        factors = np.ones((2, slot_count, dim_count), np.int64)
+        factors = np.ones((2, slot_count, dim_count))
         orders = np.zeros((2, slot_count, dim_count), np.int64)
         for s in range(slot_count):
             for d in range(dim_count):
@@ -235,8 +235,8 @@ class NetworkEvaluator:
         rows = b if details else 0
         totals = np.zeros((b, len(self.workloads), TOTALS))
         layers = np.zeros((rows, len(problems), k.RESULTS))
-        factors = np.zeros((rows, len(problems), slots, dims), np.int64)
-        orders = np.zeros_like(factors)
+        factors = np.zeros((rows, len(problems), slots, dims))
+        orders = np.zeros((rows, len(problems), slots, dims), np.int64)
         evaluate_designs(
             problems.floats, problems.ints, self.table.steps, len(problems),
             self.objective, self.extra if len(nest.groups) else 0,
@@ -261,8 +261,8 @@ class NetworkEvaluator:
             problem of the design; 0 exactly where feasible.
         """
         totals, _, _ = self.run(engines)
-        seconds = totals[:, :, SECONDS] @ self.weights
-        joules = totals[:, :, JOULES] @ self.weights
+        seconds = self._mix(totals[:, :, SECONDS])
+        joules = self._mix(totals[:, :, JOULES])
         peak = engines.macs * engines.clock_hz / engines.mac_cycles
         metrics = {
             "latency_s": seconds,
@@ -270,7 +270,7 @@ class NetworkEvaluator:
             "area_mm2": engines.total_area_mm2.copy(),
             "power_w": joules / seconds,
             "edp_js": joules * seconds,
-            "utilization": totals[:, :, MACS_DONE] @ self.weights / (seconds * peak),
+            "utilization": self._mix(totals[:, :, MACS_DONE]) / (seconds * peak),
             "throughput_per_s": self.weights.sum() / seconds,
         }
         if len(self.workloads) > 1:
@@ -286,3 +286,10 @@ class NetworkEvaluator:
         metrics["feasible"] = violation == 0.0
         metrics["violation"] = violation
         return metrics
+
+    def _mix(self, columns: np.ndarray) -> np.ndarray:
+        """Weighted sum over networks, added in one fixed order whatever the batch."""
+        total = np.zeros(len(columns))
+        for column, weight in zip(columns.T, self.weights, strict=True):
+            total += column * weight
+        return total

@@ -31,7 +31,7 @@ import math
 import numpy as np
 from numba import prange
 
-from archsim.models.jit import inner, parallel, serial
+from archsim.models.jit import inlined, inner, parallel, serial
 
 # Columns of the per-slot engine table; *_SLOW are cycles per bit of one instance's ports.
 CAPACITY, BLOCK, READ_J, WRITE_J, LEAK_W, READ_SLOW, WRITE_SLOW, SHARED_SLOW, HOP_J, INSTANCES = (
@@ -57,6 +57,10 @@ RESULTS = 8
 
 INPUT, WEIGHT, OUTPUT = range(3)
 NONE = -1
+# A dimension read from memory is masked, so that the compiler sees it cannot be a negative index.
+PLACE_BITS = 5
+MAX_DIMS = 1 << PLACE_BITS
+DIM_BITS = MAX_DIMS - 1
 
 
 @inner
@@ -204,7 +208,7 @@ def charged_in_full(mask, o, floats, ints, tiles, visits, child, data):
     return words
 
 
-@inner
+@inlined
 def count_words(
     floats, ints, o, factors, order, keep, i, q, fanout, pad,
     tiles, visits, again, copies, moving, counts,
@@ -216,8 +220,8 @@ def count_words(
 
     Args:
         floats, ints, o: Problem tables (see ``problem.py``) and the row of this problem.
-        factors: integer[N, S, D], product over slots >= extent; ``order`` integer[N, S, D], loop
-            order outer to inner (of no meaning in fanouts); ``keep`` bool[N, S, 3], which operands
+        factors: float64[N, S, D], whole numbers whose product over slots >= extent; ``order``
+            integer[N, S, D], loop order outer to inner (of no meaning in fanouts); ``keep`` bool[N, S, 3], which operands
             a slot stores (slot 0: all); ``i`` the row of this mapping in ``factors`` and ``order``,
             ``q`` its row in ``keep``.
         fanout: bool[S], which slots are spatial.
@@ -234,26 +238,28 @@ def count_words(
     # Tile extents and visits; the dimensions that overshoot and those that fan out.
     wide, odd, cycles = 0, 0, 1.0
     for d in range(dim_count):
-        extent, tile = floats[o, d], 1.0
         tiles[slot_count, d] = 1.0
-        visits[slot_count, d] = extent
-        for s in range(slot_count - 1, -1, -1):
-            factor = factors[i, s, d]
-            tile *= factor
-            tiles[s, d] = tile
-            if fanout[s]:
-                wide |= min(factor - 1, 1) << d
-            else:
-                cycles *= factor
-        if tile == extent:
-            seen = 1.0
-            for s in range(slot_count):
-                visits[s, d] = seen
-                seen *= factors[i, s, d]
+        visits[slot_count, d] = floats[o, d]
+    for u in range(slot_count):
+        s = slot_count - 1 - u
+        if fanout[s]:
+            for d in range(dim_count):
+                tiles[s, d] = tiles[s + 1, d] * factors[i, s, d]
+                wide |= (factors[i, s, d] > 1.0) << d
         else:
-            odd |= 1 << d
-            for s in range(slot_count):
-                visits[s, d] = math.ceil(extent / tiles[s, d])
+            for d in range(dim_count):
+                tiles[s, d] = tiles[s + 1, d] * factors[i, s, d]
+                cycles *= factors[i, s, d]
+    for d in range(dim_count):
+        odd |= (tiles[0, d] != floats[o, d]) << d
+        visits[0, d] = 1.0
+    for s in range(1, slot_count):
+        for d in range(dim_count):
+            visits[s, d] = visits[s - 1, d] * factors[i, s - 1, d]
+    if odd != 0:
+        for s in range(slot_count):
+            for d in range(dim_count):
+                visits[s, d] = math.ceil(floats[o, d] / tiles[s, d])
     if odd != 0 and not pad:
         cycles = 1.0
         for d in range(dim_count):
@@ -265,17 +271,18 @@ def count_words(
     odd &= wide
     # Outer to inner, for all three operands at once: products of irrelevant bounds, of all loops
     # so far (every) and of those outside the moving loop (again), and of fanouts (copies).
-    # Written without branches: still[t, d] is 1.0 where dimension d leaves operand t in place.
+    # Written without branches: still[t, d] is 1.0 where dimension d leaves operand t in place. The
+    # moving loop is noted as its place + 1.
     still_0 = dim_count + STILL
     still_1, still_2 = still_0 + dim_count, still_0 + 2 * dim_count
     every_0, every_1, every_2 = 1.0, 1.0, 1.0
     again_0, again_1, again_2 = 1.0, 1.0, 1.0
     copies_0, copies_1, copies_2 = 1.0, 1.0, 1.0
-    m_slot, m_dim = NONE, NONE
+    mover = 0
     for s in range(slot_count):
         again[s, 0], again[s, 1], again[s, 2] = again_0, again_1, again_2
         copies[s, 0], copies[s, 1], copies[s, 2] = copies_0, copies_1, copies_2
-        moving[s, 0], moving[s, 1] = m_slot, m_dim
+        moving[s] = mover
         if fanout[s]:
             for d in range(dim_count):
                 more = factors[i, s, d] - 1.0
@@ -287,9 +294,9 @@ def count_words(
                 copies_2 *= 1.0 + more * floats[o, still_2 + d]
             continue
         for j in range(dim_count):
-            d = order[i, s, j]
+            d = order[i, s, j] & DIM_BITS
             factor = factors[i, s, d]
-            steps = min(factor - 1, 1)
+            steps = 1.0 if factor > 1.0 else 0.0
             more = factor - 1.0
             if residual:
                 more = more if pad else visits[s + 1, d] / visits[s, d] - 1.0
@@ -299,12 +306,14 @@ def count_words(
             every_0 *= 1.0 + more * rests_0
             every_1 *= 1.0 + more * rests_1
             every_2 *= 1.0 + more * rests_2
-            again_0 += (every_0 - again_0) * (1.0 - rests_0) * steps
-            again_1 += (every_1 - again_1) * (1.0 - rests_1) * steps
-            again_2 += (every_2 - again_2) * (1.0 - rests_2) * steps
-            moves = (ints[o, MASK] >> d) & steps
-            m_slot += (s - m_slot) * moves
-            m_dim += (d - m_dim) * moves
+            here = steps - steps * rests_0
+            again_0 = again_0 * (1.0 - here) + every_0 * here
+            here = steps - steps * rests_1
+            again_1 = again_1 * (1.0 - here) + every_1 * here
+            here = steps - steps * rests_2
+            again_2 = again_2 * (1.0 - here) + every_2 * here
+            moves = (ints[o, MASK] >> d) & (factor > 1.0)
+            mover = max(mover, ((s << PLACE_BITS | j) + 1) * moves)
     again[slot_count, 0], again[slot_count, 1], again[slot_count, 2] = every_0, every_1, every_2
     copies[slot_count, 0], copies[slot_count, 1], copies[slot_count, 2] = (
         copies_0,
@@ -340,19 +349,21 @@ def count_words(
                             fills, reads = fills * f, reads * r
                     if t == INPUT:
                         m_slot, m_dim = NONE, NONE
-                        if not at_macs:
-                            m_slot, m_dim = moving[s, 0], moving[s, 1]
+                        if not at_macs and moving[s] > 0:
+                            m_slot = (moving[s] - 1) >> PLACE_BITS
+                            m_dim = order[i, m_slot, (moving[s] - 1) & DIM_BITS] & DIM_BITS
                         for k in range(slides):
-                            p, r = ints[o, SLIDE_DIM + 2 * k], ints[o, SLIDE_DIM + 2 * k + 1]
+                            p = ints[o, SLIDE_DIM + 2 * k] & DIM_BITS
+                            r = ints[o, SLIDE_DIM + 2 * k + 1]
                             a = floats[o, dim_count + COEFFICIENT + 2 * k]
                             extent_p, visits_p = floats[o, p], visits[s, p]
-                            tile_p = min(tiles[s, p], extent_p)
+                            tile_p = tiles[s, p] if tiles[s, p] < extent_p else extent_p
                             extent_p = visits_p * tile_p if (pad and not at_macs) else extent_p
                             total = a * (extent_p - visits_p) + visits_p
                             if r >= 0:
                                 b = floats[o, dim_count + COEFFICIENT + 2 * k + 1]
                                 extent_r, visits_r = floats[o, r], visits[s, r]
-                                tile_r = min(tiles[s, r], extent_r)
+                                tile_r = tiles[s, r] if tiles[s, r] < extent_r else extent_r
                                 extent_r = visits_r * tile_r if (pad and not at_macs) else extent_r
                                 total = total * visits_r + b * (extent_r - visits_r) * visits_p
                                 if (wide >> p) & (wide >> r) & 1:
@@ -378,8 +389,10 @@ def count_words(
                                     moves = (visits_p if along_p else visits_r) - runs
                                     shift = step * (window - 1.0 - tiles[m_slot + 1, m_dim]) + 1.0
                                     last = extent - (lines - 1.0) * other
-                                    kept = (lines - 1.0) * max(0.0, shift + cross * (other - 1.0))
-                                    kept += max(0.0, shift + cross * (last - 1.0))
+                                    stay = shift + cross * (other - 1.0)
+                                    kept = (lines - 1.0) * (stay if stay > 0.0 else 0.0)
+                                    stay = shift + cross * (last - 1.0)
+                                    kept += stay if stay > 0.0 else 0.0
                                     total -= kept * moves
                             words *= total
                     if t == OUTPUT:
@@ -396,57 +409,26 @@ def count_words(
     return cycles
 
 
-@inner
-def network_energy(ints, o, counts, factors, keep, i, q, fanout, slot_table, e):
-    """Energy of words crossing fanouts: a copy travels half the used width, a broadcast all of it.
-
-    A word delivered to ``g`` of ``n`` units along one axis crosses ``(n + g) / 2`` links: the mean
-    distance for one receiver, the whole axis for a broadcast. Partial sums pay the same way up.
-    """
-    slot_count, dim_count = factors.shape[1], factors.shape[2]
-    energy = 0.0
-    for s in range(1, slot_count):
-        if not fanout[s] or slot_table[e, s, HOP_J] == 0.0:
-            continue
-        used = 1.0
-        for d in range(dim_count):
-            used *= factors[i, s, d]
-        if used <= 1.0:
-            continue
-        for t in range(3):
-            mask = ints[o, MASK + t]
-            copies, spread, parent = 1.0, 1.0, s
-            for d in range(dim_count):
-                copies *= 1.0 if (mask >> d) & 1 else factors[i, s, d]
-            while fanout[parent] or not keep[q, parent, t]:
-                parent -= 1
-                if fanout[parent]:
-                    for d in range(dim_count):
-                        spread *= 1.0 if (mask >> d) & 1 else factors[i, parent, d]
-            words = counts[parent, t, READS]
-            if t == OUTPUT:
-                words += counts[parent, t, UPDATES]
-            bits = slot_table[e, s, BITS + t]
-            energy += 0.5 * (used + copies) * words * spread * bits * slot_table[e, s, HOP_J]
-    return energy
-
-
-@inner
+@inlined
 def blocks_of(bits, per_block):
     """Block accesses that carry so many bits (tolerant of rounding in the ratio)."""
     blocks = bits * per_block
     return math.ceil(blocks - 1e-12 * blocks)
 
 
-@inner
+@inlined
 def price(
     floats, ints, o, cycles, factors, keep, i, q, fanout, slot_table, engine, e,
-    tiles, counts, result, w,
+    tiles, visits, counts, result, w,
 ):  # fmt: skip
     """Turn counts into cycles and energy, and check capacities; see ``RESULTS`` for the columns.
 
     Every storage moves whole blocks. The slowest of compute and every storage's read, write and
     shared port sets the latency (perfect overlap). Leakage runs over all hardware for that time.
+
+    Words that cross a fanout pay for its links: delivered to ``g`` of ``n`` units in use along one
+    axis, a word crosses ``(n + g) / 2`` of them (the mean distance for one receiver, the whole
+    axis for a broadcast); partial sums pay the same way up.
     """
     slot_count, dim_count = factors.shape[1], factors.shape[2]
     compute = math.ceil(cycles * engine[e, MAC_CYCLES])
@@ -454,20 +436,34 @@ def price(
     still = dim_count + STILL
     slides = ints[o, SLIDES]
     leak_w = engine[e, MAC_LEAK_W] * engine[e, MAC_COUNT]
+    network = 0.0
+    # Words between the last storage passed and the next, with the copies fanouts made of them.
+    flow_0, flow_1, flow_2 = 0.0, 0.0, 0.0
     used = 1.0  # utilised instances of a slot
     final_saving = slot_table[e, 0, BITS + OUTPUT] - engine[e, FINAL_BITS]
     final_saving *= floats[o, dim_count + SIZE + OUTPUT]
     for s in range(slot_count):
         leak_w += slot_table[e, s, LEAK_W] * slot_table[e, s, INSTANCES]
         if fanout[s]:
+            here, copies_0, copies_1, copies_2 = 1.0, 1.0, 1.0, 1.0
             for d in range(dim_count):
-                used *= min(float(factors[i, s, d]), math.ceil(floats[o, d] / tiles[s + 1, d]))
+                factor = factors[i, s, d]
+                here *= factor
+                copies_0 *= 1.0 + (factor - 1.0) * floats[o, still + d]
+                copies_1 *= 1.0 + (factor - 1.0) * floats[o, still + dim_count + d]
+                copies_2 *= 1.0 + (factor - 1.0) * floats[o, still + 2 * dim_count + d]
+                used *= factor if factor < visits[s + 1, d] else visits[s + 1, d]
+            crossing = (here + copies_0) * flow_0 * slot_table[e, s, BITS]
+            crossing += (here + copies_1) * flow_1 * slot_table[e, s, BITS + 1]
+            crossing += (here + copies_2) * flow_2 * slot_table[e, s, BITS + 2]
+            network += crossing * slot_table[e, s, HOP_J] * (0.5 if here > 1.0 else 0.0)
+            flow_0, flow_1, flow_2 = flow_0 * copies_0, flow_1 * copies_1, flow_2 * copies_2
             continue
         read_bits, write_bits, held, blocks_read, blocks_written = 0.0, 0.0, 0.0, 0.0, 0.0
         per_block = 1.0 / (slot_table[e, s, BLOCK] * used)
         words_0, words_1, words_2 = 1.0, 1.0, 1.0
         for d in range(dim_count):
-            tile = min(tiles[s, d], floats[o, d])
+            tile = tiles[s, d] if tiles[s, d] < floats[o, d] else floats[o, d]
             words_0 *= tile + (1.0 - tile) * floats[o, still + d]
             words_1 *= tile + (1.0 - tile) * floats[o, still + dim_count + d]
             words_2 *= tile + (1.0 - tile) * floats[o, still + 2 * dim_count + d]
@@ -481,20 +477,21 @@ def price(
             blocks_written += blocks_of(writes, per_block)
             words = words_0
             if t == WEIGHT:
-                words = words_1
+                words, flow_1 = words_1, counts[s, t, READS]
             elif t == OUTPUT:
-                words = words_2
+                words, flow_2 = words_2, counts[s, t, READS] + counts[s, t, UPDATES]
                 updates = counts[s, t, UPDATES] * bits
                 updates -= final_saving if s == 0 else 0.0
                 blocks_written += blocks_of(updates, per_block)
                 writes += updates
             else:
+                flow_0 = counts[s, t, READS]
                 for k in range(slides):
-                    p, r = ints[o, SLIDE_DIM + 2 * k], ints[o, SLIDE_DIM + 2 * k + 1]
-                    area = min(tiles[s, p], floats[o, p])
+                    p, r = ints[o, SLIDE_DIM + 2 * k] & DIM_BITS, ints[o, SLIDE_DIM + 2 * k + 1]
+                    area = tiles[s, p] if tiles[s, p] < floats[o, p] else floats[o, p]
                     span = floats[o, dim_count + COEFFICIENT + 2 * k] * (area - 1.0) + 1.0
                     if r >= 0:
-                        tile = min(tiles[s, r], floats[o, r])
+                        tile = tiles[s, r] if tiles[s, r] < floats[o, r] else floats[o, r]
                         span += floats[o, dim_count + COEFFICIENT + 2 * k + 1] * (tile - 1.0)
                         area *= tile
                     words *= span / area
@@ -512,7 +509,6 @@ def price(
         demand = math.ceil(demand - 1e-12 * demand)
         bound_slot = float(s) if demand > worst else bound_slot
         worst = max(worst, demand)
-    network = network_energy(ints, o, counts, factors, keep, i, q, fanout, slot_table, e)
     leak = leak_w * worst / engine[e, CLOCK_HZ]
     mac_energy = floats[o, dim_count + MACS] * engine[e, MAC_J]
     result[w, CYCLES] = worst
@@ -525,7 +521,7 @@ def price(
     result[w, LEAK_J] = leak
 
 
-@inner
+@inlined
 def evaluate_row(
     floats, ints, o, factors, order, keep, i, q, fanout, pad, slot_table, engine, e,
     tiles, visits, again, copies, moving, counts, result, w,
@@ -537,7 +533,7 @@ def evaluate_row(
     )  # fmt: skip
     price(
         floats, ints, o, cycles, factors, keep, i, q, fanout, slot_table, engine, e,
-        tiles, counts, result, w,
+        tiles, visits, counts, result, w,
     )  # fmt: skip
 
 
@@ -549,9 +545,29 @@ def make_scratch(slot_count, dim_count):
         np.empty((slot_count + 1, dim_count)),
         np.empty((slot_count + 1, 3)),
         np.empty((slot_count + 1, 3)),
-        np.empty((slot_count, 2), np.int64),
+        np.empty(slot_count, np.int64),
         np.zeros((slot_count, 3, 3)),
     )
+
+
+@inner
+def evaluate_some(
+    first, last, problem_of, engine_of, floats, ints, factors, order, keep, fanout, pad,
+    slot_table, engine, tiles, visits, again, copies, moving, own, results, counts,
+):  # fmt: skip
+    """Evaluate rows first..last-1; arguments as in :func:`evaluate_rows` and its work space."""
+    wanted = counts.shape[0] == problem_of.shape[0]
+    for i in range(first, last):
+        evaluate_row(
+            floats, ints, problem_of[i], factors, order, keep, i, i, fanout, pad,
+            slot_table, engine, engine_of[i],
+            tiles, visits, again, copies, moving, own, results, i,
+        )  # fmt: skip
+        if wanted:
+            for s in range(own.shape[0]):
+                for t in range(3):
+                    for c in range(3):
+                        counts[i, s, t, c] = own[s, t, c] if keep[i, s, t] else 0.0
 
 
 @parallel
@@ -564,25 +580,19 @@ def evaluate_rows(
     Args:
         problem_of, engine_of: int64[N].
         floats, ints: Problem tables, see ``problem.py``.
-        factors, order: integer[N, S, D]; ``keep`` bool[N, S, 3]; ``fanout`` bool[S].
+        factors: float64[N, S, D]; ``order`` integer[N, S, D]; ``keep`` bool[N, S, 3]; ``fanout``
+            bool[S].
         pad: See :func:`count_words`.
         slot_table: float64[E, S, SLOT_COLUMNS]; ``engine`` float64[E, ENGINE_COLUMNS].
         results: float64[N, RESULTS], written.
         counts: float64[N, S, 3, 3], written, or of length 0 when not wanted.
     """
     rows = problem_of.shape[0]
-    slot_count, dim_count = factors.shape[1], factors.shape[2]
     chunk = 512
-    wanted = counts.shape[0] == rows
     for c in prange((rows + chunk - 1) // chunk):
-        tiles, visits, again, copies, moving, own = make_scratch(slot_count, dim_count)
-        for i in range(c * chunk, min(rows, (c + 1) * chunk)):
-            if wanted:
-                own[:] = 0.0
-            evaluate_row(
-                floats, ints, problem_of[i], factors, order, keep, i, i, fanout, pad,
-                slot_table, engine, engine_of[i],
-                tiles, visits, again, copies, moving, own, results, i,
-            )  # fmt: skip
-            if wanted:
-                counts[i] = own
+        tiles, visits, again, copies, moving, own = make_scratch(factors.shape[1], factors.shape[2])
+        evaluate_some(
+            c * chunk, min(rows, (c + 1) * chunk), problem_of, engine_of, floats, ints, factors,
+            order, keep, fanout, pad, slot_table, engine, tiles, visits, again, copies, moving,
+            own, results, counts,
+        )  # fmt: skip

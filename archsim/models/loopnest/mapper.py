@@ -12,7 +12,7 @@ import math
 
 import numpy as np
 
-from archsim.models.jit import inner
+from archsim.models.jit import inlined, inner
 from archsim.models.loopnest import kernel
 from archsim.models.loopnest.kernel import (
     BITS,
@@ -47,7 +47,7 @@ def score(objective, results, w):
     return results[w, ENERGY_J] if objective == 1 else results[w, CYCLES]
 
 
-@inner
+@inlined
 def fullness(floats, ints, o, first, last, tile, changed, value, keep, slot_table, e):
     """How full the tightest storage among slots first..last is (above 1: does not fit).
 
@@ -80,7 +80,7 @@ def fullness(floats, ints, o, first, last, tile, changed, value, keep, slot_tabl
     return fullest
 
 
-@inner
+@inlined
 def transfer_cost(
     floats, ints, o, steps, visits, changed, value, all_value, order, hold, passing, price
 ):
@@ -155,13 +155,13 @@ def unroll_fanouts(
                 continue
             rounds = math.ceil(left / take)
             take = math.ceil(left / rounds)
-            factors[w, s, d] = int(take)
+            factors[w, s, d] = take
             steps *= rounds / left
             free = math.floor(free / take)
     return steps
 
 
-@inner
+@inlined
 def word_price(slot_table, e, t, outer, inner_slot):
     """J to read a word of operand ``t`` at one slot and write it at another."""
     return slot_table[e, inner_slot, BITS + t] * (
@@ -170,7 +170,7 @@ def word_price(slot_table, e, t, outer, inner_slot):
     )
 
 
-@inner
+@inlined
 def price_words(keep, slot_table, e, first, last, passing, price):
     """Price what a group brings in, see :func:`transfer_cost`; returns ``passing`` or -1."""
     slot_count = keep.shape[1]
@@ -255,7 +255,7 @@ def grow_group(
             break
         d = best_d
         tile[d] = tile[d] / factors[w, last, d] * best_k
-        factors[w, last, d] = int(best_k)
+        factors[w, last, d] = best_k
         steps[d] = math.ceil(floats[o, d] / (tile[d] * outside[d]))
         visits[d] = math.ceil(floats[o, d] / tile[d])
         cost, full = best_cost, best_full
@@ -292,6 +292,25 @@ def copy_row(factors, orders, source, target):
 
 
 @inner
+def judge(
+    floats, ints, o, e, fanout, keep, slot_table, engine, objective, factors, orders, results,
+    best, tiles, visits, again, copies, moving, counts,
+):  # fmt: skip
+    """Evaluate the candidate in row 1; the better mapping ends in row 0. Returns its score."""
+    kernel.evaluate_row(
+        floats, ints, o, factors, orders, keep, 1, 0, fanout, False, slot_table, engine, e,
+        tiles, visits, again, copies, moving, counts, results, 1,
+    )  # fmt: skip
+    value = score(objective, results, 1)
+    if value >= best:
+        return best
+    copy_row(factors, orders, 1, 0)
+    for k in range(results.shape[1]):
+        results[0, k] = results[1, k]
+    return value
+
+
+@inner
 def mutate(floats, o, dim_count, groups, group_count, order, factors, orders, w, state):
     """Change one thing about row ``w``: a tile size, or the order of one level."""
     state = (state * 6364136223846793005 + 1442695040888963407) & 0x7FFFFFFFFFFFFFFF
@@ -312,13 +331,13 @@ def mutate(floats, o, dim_count, groups, group_count, order, factors, orders, w,
     factor = factors[w, s, d]
     kind = (draw // 1024) % 4
     if kind == 0:
-        factor *= 2
+        factor *= 2.0
     elif kind == 1:
-        factor = (factor + 1) // 2
+        factor = math.ceil(factor / 2.0)
     elif kind == 2:
-        factor += 1
+        factor += 1.0
     else:
-        factor = max(1, factor - 1)
+        factor = max(1.0, factor - 1.0)
     factors[w, s, d] = 1
     inside = 1.0
     for q in range(1, factors.shape[1]):
@@ -384,16 +403,10 @@ def map_operation(
                 )  # fmt: skip
             finish(floats, o, factors, 1)
             set_order(order, groups, group_count, orders, 1, hold_inner, hold_outer, dim_count)
-            kernel.evaluate_row(
-                floats, ints, o, factors, orders, keep, 1, 0, fanout, False, slot_table, engine, e,
-                tiles, visits, again, copies, moving, counts, results, 1,
+            best = judge(
+                floats, ints, o, e, fanout, keep, slot_table, engine, objective, factors, orders,
+                results, best, tiles, visits, again, copies, moving, counts,
             )  # fmt: skip
-            value = score(objective, results, 1)
-            if value < best:
-                best = value
-                copy_row(factors, orders, 1, 0)
-                for k in range(results.shape[1]):
-                    results[0, k] = results[1, k]
     state = 88172645463325252
     for _ in range(extra):
         copy_row(factors, orders, 0, 1)
@@ -402,14 +415,8 @@ def map_operation(
             state = mutate(
                 floats, o, dim_count, groups, group_count, order, factors, orders, 1, state
             )
-        kernel.evaluate_row(
-            floats, ints, o, factors, orders, keep, 1, 0, fanout, False, slot_table, engine, e,
-            tiles, visits, again, copies, moving, counts, results, 1,
+        best = judge(
+            floats, ints, o, e, fanout, keep, slot_table, engine, objective, factors, orders,
+            results, best, tiles, visits, again, copies, moving, counts,
         )  # fmt: skip
-        value = score(objective, results, 1)
-        if value < best:
-            best = value
-            copy_row(factors, orders, 1, 0)
-            for k in range(results.shape[1]):
-                results[0, k] = results[1, k]
     return best

@@ -13,6 +13,7 @@ from archsim.models.loopnest.kernel import (
     INPUT,
     MACS,
     MASK,
+    MAX_DIMS,
     MAX_SLIDES,
     NONE,
     PROBLEM_INTS,
@@ -83,6 +84,8 @@ def pack(einsums: Sequence[Einsum], dims: Sequence[str] | None = None) -> Proble
     if dims is None:
         used = {name for einsum in einsums for name, extent in einsum.dims if extent > 1}
         dims = dimension_order(used) or ("M",)
+    if len(dims) > MAX_DIMS:
+        raise InputError("too many dimensions", found=len(dims), expected=f"at most {MAX_DIMS}")
     index = {name: i for i, name in enumerate(dims)}
     floats = np.ones((len(einsums), len(dims) + STILL + 3 * len(dims)))
     ints = np.zeros((len(einsums), PROBLEM_INTS), np.int64)
