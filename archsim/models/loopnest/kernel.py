@@ -221,9 +221,9 @@ def count_words(
     Args:
         floats, ints, o: Problem tables (see ``problem.py``) and the row of this problem.
         factors: float64[N, S, D], whole numbers whose product over slots >= extent; ``order``
-            integer[N, S, D], loop order outer to inner (of no meaning in fanouts); ``keep`` bool[N, S, 3], which operands
-            a slot stores (slot 0: all); ``i`` the row of this mapping in ``factors`` and ``order``,
-            ``q`` its row in ``keep``.
+            integer[N, S, D], loop order outer to inner (of no meaning in fanouts); ``keep``
+            bool[N, S, 3], which operands a slot stores (slot 0: all); ``i`` the row of this
+            mapping in ``factors`` and ``order``, ``q`` its row in ``keep``.
         fanout: bool[S], which slots are spatial.
         pad: Charge residual tiles as full ones (Timeloop's way) instead of exactly.
         tiles, visits, again, copies, moving: Work space from :func:`make_scratch`. Left behind:

@@ -87,8 +87,8 @@ class TimeloopCase:
         table[:, k.INSTANCES] = self._instances()
         k.evaluate_rows(
             zero, zero, problem.floats, problem.ints, self.factors[None].astype(np.float64),
-            self.order[None], self.keep[None], np.arange(slots) % 2 == 1, compat == "timeloop", table[None],
-            self.engine[None], results, counts,
+            self.order[None], self.keep[None], np.arange(slots) % 2 == 1, compat == "timeloop",
+            table[None], self.engine[None], results, counts,
         )  # fmt: skip
         return self._report(results[0], counts[0], table, problem.macs[0])
 
