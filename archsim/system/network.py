@@ -132,6 +132,7 @@ def evaluate_designs(
         results = np.zeros((2, k.RESULTS))
         tile, outside = np.empty(dim_count), np.empty(dim_count)
         reach, seen = np.empty(dim_count), np.empty(dim_count)
+        probe = np.empty(dim_count)
         price = np.empty(3)
         done = np.empty((problem_count, k.RESULTS))
         for e in range(c * chunk, min(designs, (c + 1) * chunk)):
@@ -140,7 +141,7 @@ def evaluate_designs(
                     floats, ints, o, e, fanout, keep, slot_table, engine, dataflow[e],
                     objective, extra, unroll, alternatives, element, stationary, order, groups,
                     fanout_slots, axes, width[e], factors, orders, results,
-                    tile, outside, reach, seen, price,
+                    tile, outside, reach, seen, probe, price,
                     tiles, visits, again, copies, moving, counts,
                 )  # fmt: skip
                 for j in range(k.RESULTS):
