@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class ArchsimError(Exception):
-    """Base of every error archsim raises on purpose; the command line prints it without a traceback."""
+    """Base of every error raised on purpose; the command line prints it without a traceback."""
 
 
 class ArchsimWarning(UserWarning):
@@ -46,7 +46,8 @@ class InputError(ArchsimError):
             text += f"; found {shown if len(shown) <= 120 else shown[:117] + '...'}"
         if self.expected:
             text += f"; expected {self.expected}"
-        return text
+        # Names come from files too: whatever they hold, the message is one line of plain text.
+        return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 class MissingExtraError(ArchsimError):

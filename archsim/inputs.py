@@ -64,7 +64,7 @@ def parse_yaml(text: str, source: object = "<text>") -> Any:
         InputError: The text is no YAML, or is unreasonably large once expanded.
     """
     try:
-        data = yaml.load(text, Loader=_Loader)  # noqa: S506 (a subclass of SafeLoader)
+        data = yaml.load(text, Loader=_Loader)  # a subclass of SafeLoader
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = f"line {mark.line + 1}, column {mark.column + 1}" if mark else None
