@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numba import prange
+from numba import get_num_threads, prange, set_num_threads
 
 from archsim.errors import InputError
 from archsim.hardware import EngineTable, Machine
@@ -29,6 +29,7 @@ PROBLEM, TIMES, NETWORK, VECTOR_OPS, WEIGHTS_READ, VALUES_READ, WRITTEN = range(
 # Columns of the totals a design gets for each network.
 SECONDS, JOULES, MISFIT, MACS_DONE = range(4)
 TOTALS = 4
+CHUNK = 8  # designs a thread takes at a time
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,8 +121,7 @@ def evaluate_designs(
     designs = engine.shape[0]
     slot_count, dim_count = fanout.shape[0], order.shape[1]
     wanted = layers.shape[0] == designs
-    chunk = 8
-    for c in prange((designs + chunk - 1) // chunk):
+    for c in prange((designs + CHUNK - 1) // CHUNK):
         tiles, visits, again, copies, moving, counts = k.make_scratch(slot_count, dim_count)
         factors = np.ones((2, slot_count, dim_count))
         orders = np.zeros((2, slot_count, dim_count), np.int64)
@@ -135,7 +135,7 @@ def evaluate_designs(
         probe = np.empty(dim_count)
         price = np.empty(3)
         done = np.empty((problem_count, k.RESULTS))
-        for e in range(c * chunk, min(designs, (c + 1) * chunk)):
+        for e in range(c * CHUNK, min(designs, (c + 1) * CHUNK)):
             for o in range(problem_count):
                 map_operation(
                     floats, ints, o, e, fanout, keep, slot_table, engine, dataflow[e],
@@ -238,15 +238,21 @@ class NetworkEvaluator:
         layers = np.zeros((rows, len(problems), k.RESULTS))
         factors = np.zeros((rows, len(problems), slots, dims))
         orders = np.zeros((rows, len(problems), slots, dims), np.int64)
-        evaluate_designs(
-            problems.floats, problems.ints, self.table.steps, len(problems),
-            self.objective, self.extra if len(nest.groups) else 0,
-            nest.fanout, nest.keep, nest.groups, nest.fanout_slots, nest.axes, nest.width,
-            nest.slot_table, nest.engine, nest.dataflow,
-            t.unroll, t.alternatives, t.element, t.stationary, t.order,
-            engines.vector_lanes, engines.vector_op_energy_j, engines.vector_leakage_w,
-            np.ascontiguousarray(engines.bits), totals, layers, factors, orders,
-        )  # fmt: skip
+        # Waking a thread costs more than a few designs do.
+        threads = get_num_threads()
+        set_num_threads(min(threads, -(-b // CHUNK)))
+        try:
+            evaluate_designs(
+                problems.floats, problems.ints, self.table.steps, len(problems),
+                self.objective, self.extra if len(nest.groups) else 0,
+                nest.fanout, nest.keep, nest.groups, nest.fanout_slots, nest.axes, nest.width,
+                nest.slot_table, nest.engine, nest.dataflow,
+                t.unroll, t.alternatives, t.element, t.stationary, t.order,
+                engines.vector_lanes, engines.vector_op_energy_j, engines.vector_leakage_w,
+                np.ascontiguousarray(engines.bits), totals, layers, factors, orders,
+            )  # fmt: skip
+        finally:
+            set_num_threads(threads)
         return totals, (layers, factors, orders), nest
 
     def evaluate(self, engines: EngineTable) -> dict[str, np.ndarray]:
