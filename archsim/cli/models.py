@@ -91,16 +91,25 @@ def evaluate(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Latency, energy, area and power of a network on a machine, with the reasons."""
+    from archsim.errors import InputError
     from archsim.hardware import load_machine
     from archsim.system import evaluate as cost_of
     from archsim.workload import load_workload
 
-    cost = cost_of(
-        load_workload(workload, batch=batch),
-        load_machine(machine),
-        effort=effort,
-        objective=objective,
-    )
+    network, chip = load_workload(workload, batch=batch), load_machine(machine)
+    try:
+        cost = cost_of(network, chip, effort=effort, objective=objective)
+    except InputError as error:
+        # Of what was read from a file, say which file.
+        files = {chip.name: machine, network.name: workload}
+        source = files.get(error.source or "", error.source)
+        raise InputError(
+            error.message,
+            source=source,
+            field=error.field,
+            found=error.found,
+            expected=error.expected,
+        ) from None
     if as_json:
         import json
 

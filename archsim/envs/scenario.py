@@ -179,6 +179,14 @@ class RunSettings(Strict):
     def _names_are_agents(cls, value: Any) -> Any:
         return _named(value)
 
+    @field_validator("agents")
+    @classmethod
+    def _each_once(cls, agents: tuple[AgentSpec, ...]) -> tuple[AgentSpec, ...]:
+        for at, agent in enumerate(agents):
+            if agent in agents[:at]:
+                raise ValueError(f"the same agent is listed twice: {agent.name}")
+        return agents
+
 
 def _named(value: Any) -> Any:
     """A list in which a bare string stands for ``{name: string}``."""

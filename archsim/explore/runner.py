@@ -440,6 +440,9 @@ def plan_for(
         budget: Evaluations of each run.
         workers: Runs at the same time.
         fill: Evaluations to fill the front with; 0 for none.
+
+    Raises:
+        InputError: A number below 1, or an agent listed twice.
     """
     settings = scenario.run
     given = settings.fill
