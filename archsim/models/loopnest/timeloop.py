@@ -18,7 +18,8 @@ from archsim.errors import InputError
 from archsim.inputs import parse_yaml, read_text
 from archsim.models.loopnest import kernel as k
 from archsim.models.loopnest.problem import pack
-from archsim.workload.graph import Access, Einsum
+from archsim.workload.graph import Einsum
+from archsim.workload.timeloop import problem_from
 
 TIMELOOP_VERSION = "0.4"
 
@@ -125,45 +126,6 @@ class TimeloopCase:
         )
 
 
-def read_problem(data: Any, source: object = "problem") -> tuple[Einsum, tuple[str, str, str]]:
-    """Read a ``problem:`` block.
-
-    Returns:
-        The einsum (operands in archsim's order: data, weight, output) and the data-space names in
-        that order. Of the two read-only data spaces the one called ``Weights`` is the weight; if
-        none is, the first of them is.
-    """
-    shape = _get(data, "shape", dict, source)
-    instance = _get(data, "instance", dict, source)
-    names = shape.get("dimensions")
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise InputError("must be a list of names", source=source, field="shape.dimensions")
-    values = {c["name"]: c.get("default", 1) for c in shape.get("coefficients") or []}
-    values.update({key: v for key, v in instance.items() if isinstance(v, int)})
-    for name in names:
-        if not isinstance(instance.get(name), int) or instance[name] < 1:
-            raise InputError(
-                "needs a positive extent", source=source, field=f"instance.{name}",
-                found=instance.get(name),
-            )  # fmt: skip
-    accesses: list[tuple[bool, Access]] = []
-    for space in _get(shape, "data_spaces", list, source):
-        ranks = tuple(
-            tuple((_term(term, values, source)) for term in rank) for rank in space["projection"]
-        )
-        accesses.append((bool(space.get("read_write")), Access(space["name"], ranks)))
-    outputs = [access for written, access in accesses if written]
-    inputs = [access for written, access in accesses if not written]
-    if len(outputs) != 1 or len(inputs) != 2:
-        raise InputError(
-            "two read-only data spaces and one read-write one are needed", source=source
-        )
-    weight = next((a for a in inputs if a.tensor.lower().startswith("weight")), inputs[0])
-    data_in = inputs[1] if weight is inputs[0] else inputs[0]
-    einsum = Einsum(tuple((n, instance[n]) for n in names), (data_in, weight, outputs[0]))
-    return einsum, (data_in.tensor, weight.tensor, outputs[0].tensor)
-
-
 def read_case(
     model: str | Path, ert: str | Path, mapping: str | Path | None = None
 ) -> TimeloopCase:
@@ -178,7 +140,9 @@ def read_case(
         InputError: Names the file and field that is missing or not understood.
     """
     data = parse_yaml(read_text(model), model)
-    einsum, spaces = read_problem(_get(data, "problem", dict, model), model)
+    einsum = problem_from(data, model).einsum
+    data_in, weight, output = (access.tensor for access in einsum.operands)
+    spaces = (data_in, weight, output)
     dims = tuple(name for name, _ in einsum.dims)
     directives = data.get("mapping")
     if mapping is not None:
@@ -214,16 +178,6 @@ def _get(data: Any, key: str, kind: type, source: object) -> Any:
     if not isinstance(value, kind):
         raise InputError("missing or malformed", source=source, field=key, expected=kind.__name__)
     return value
-
-
-def _term(term: Any, values: dict[str, int], source: object) -> tuple[str, int]:
-    if not isinstance(term, list) or not 1 <= len(term) <= 2:
-        raise InputError("projection term not understood", source=source, found=term)
-    if len(term) == 1:
-        return term[0], 1
-    if term[1] not in values:
-        raise InputError("unknown coefficient", source=source, found=term[1])
-    return term[0], values[term[1]]
 
 
 def _read_ert(path: str | Path) -> dict[str, dict[str, float]]:
