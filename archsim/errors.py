@@ -11,6 +11,10 @@ class ArchsimWarning(UserWarning):
     """Base of every warning archsim issues."""
 
 
+def _shortened(text: str, length: int) -> str:
+    return text if len(text) <= length else text[: length - 3] + "..."
+
+
 class InputError(ArchsimError):
     """An input file, field or argument is not what it should be.
 
@@ -39,11 +43,11 @@ class InputError(ArchsimError):
         super().__init__(str(self))
 
     def __str__(self) -> str:
-        where = ": ".join(part for part in (self.source, self.field) if part)
+        field = self.field and _shortened(self.field, 200)
+        where = ": ".join(part for part in (self.source, field) if part)
         text = f"{where}: {self.message}" if where else self.message
         if self.found is not None:
-            shown = repr(self.found)
-            text += f"; found {shown if len(shown) <= 120 else shown[:117] + '...'}"
+            text += f"; found {_shortened(repr(self.found), 120)}"
         if self.expected:
             text += f"; expected {self.expected}"
         # Names come from files too: whatever they hold, the message is one line of plain text.
