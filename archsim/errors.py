@@ -45,11 +45,12 @@ class InputError(ArchsimError):
     def __str__(self) -> str:
         field = self.field and _shortened(self.field, 200)
         where = ": ".join(part for part in (self.source, field) if part)
-        text = f"{where}: {self.message}" if where else self.message
+        message = _shortened(self.message, 800)
+        text = f"{where}: {message}" if where else message
         if self.found is not None:
             text += f"; found {_shortened(repr(self.found), 120)}"
         if self.expected:
-            text += f"; expected {self.expected}"
+            text += f"; expected {_shortened(self.expected, 800)}"
         # Names come from files too: whatever they hold, the message is one line of plain text.
         return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
