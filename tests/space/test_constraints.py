@@ -109,6 +109,9 @@ def test_agrees_with_plain_python(text: str) -> None:
             expected = eval(text, {"__builtins__": {}, "min": min, "max": max, "abs": abs}, floats)
         except (ZeroDivisionError, OverflowError):
             continue  # Python raises where IEEE arithmetic goes on
+        except TypeError as error:
+            assert "complex" in str(error)  # noqa: PT017
+            continue  # Python's root of a negative number is complex, ours is NaN
         if isinstance(expected, complex):
             continue
         assert got == bool(expected), (text, values)
