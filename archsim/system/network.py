@@ -96,9 +96,9 @@ def vector_cost(step, steps, slot_table, engine, e, lanes, op_energy, bits):
     write = steps[step, WRITTEN] * bits[e, 2]
     block = slot_table[e, 0, k.BLOCK]
     energy = steps[step, VECTOR_OPS] * op_energy[e]
-    energy += math.ceil(read / block) * slot_table[e, 0, k.READ_J]
-    energy += math.ceil(write / block) * slot_table[e, 0, k.WRITE_J]
-    cycles = math.ceil(steps[step, VECTOR_OPS] / lanes[e])
+    energy += np.ceil(read / block) * slot_table[e, 0, k.READ_J]
+    energy += np.ceil(write / block) * slot_table[e, 0, k.WRITE_J]
+    cycles = np.ceil(steps[step, VECTOR_OPS] / lanes[e])
     moved = max(read * slot_table[e, 0, k.READ_SLOW], write * slot_table[e, 0, k.WRITE_SLOW])
     moved = max(moved, (read + write) * slot_table[e, 0, k.SHARED_SLOW])
     return cycles, moved, energy

@@ -26,8 +26,6 @@ to exact counts. Only a dimension that is both spatial and residual needs the sl
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 from numba import prange
 
@@ -104,7 +102,7 @@ def chain_visits(
         tile = tiles[s + 1, d]
         if counted:
             product /= factors[i, s, d]
-            full = math.ceil(left / tile) - 1.0
+            full = np.ceil(left / tile) - 1.0
             total += full * product
             left -= full * tile
         else:
@@ -127,7 +125,7 @@ def chain_runs(extent, d, factors, i, tiles, child, m_slot):
             left = min(left, tile)
         else:
             product /= factors[i, s, d]
-            full = math.ceil(left / tile) - 1.0
+            full = np.ceil(left / tile) - 1.0
             total += full * product
             left -= full * tile
     return total
@@ -259,7 +257,7 @@ def count_words(
     if odd != 0:
         for s in range(slot_count):
             for d in range(dim_count):
-                visits[s, d] = math.ceil(floats[o, d] / tiles[s, d])
+                visits[s, d] = np.ceil(floats[o, d] / tiles[s, d])
     if odd != 0 and not pad:
         cycles = 1.0
         for d in range(dim_count):
@@ -413,7 +411,7 @@ def count_words(
 def blocks_of(bits, per_block):
     """Block accesses that carry so many bits (tolerant of rounding in the ratio)."""
     blocks = bits * per_block
-    return math.ceil(blocks - 1e-12 * blocks)
+    return np.ceil(blocks - 1e-12 * blocks)
 
 
 @inlined
@@ -431,7 +429,7 @@ def price(
     axis for a broadcast); partial sums pay the same way up.
     """
     slot_count, dim_count = factors.shape[1], factors.shape[2]
-    compute = math.ceil(cycles * engine[e, MAC_CYCLES])
+    compute = np.ceil(cycles * engine[e, MAC_CYCLES])
     worst, bound_slot, overflow, energy = compute, -1.0, 0.0, 0.0
     still = dim_count + STILL
     slides = ints[o, SLIDES]
@@ -506,7 +504,7 @@ def price(
             read_bits * slot_table[e, s, READ_SLOW], write_bits * slot_table[e, s, WRITE_SLOW]
         )
         demand = max(demand, (read_bits + write_bits) * slot_table[e, s, SHARED_SLOW]) / used
-        demand = math.ceil(demand - 1e-12 * demand)
+        demand = np.ceil(demand - 1e-12 * demand)
         bound_slot = float(s) if demand > worst else bound_slot
         worst = max(worst, demand)
     leak = leak_w * worst / engine[e, CLOCK_HZ]

@@ -8,8 +8,6 @@ candidates, and, at higher effort, a deterministic local search improves the bes
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
 from archsim.models.jit import inlined, inner
@@ -19,6 +17,7 @@ from archsim.models.loopnest.kernel import (
     BLOCK,
     CAPACITY,
     COEFFICIENT,
+    COMPUTE_CYCLES,
     CYCLES,
     ENERGY_J,
     INPUT,
@@ -152,15 +151,15 @@ def unroll_fanouts(
                 break
             left = floats[o, d]
             for g in range(f):
-                left = math.ceil(left / factors[w, fanout_slots[g], d])
+                left = np.ceil(left / factors[w, fanout_slots[g], d])
             take = min(free, left)
             if take < 2.0:
                 continue
-            rounds = math.ceil(left / take)
-            take = math.ceil(left / rounds)
+            rounds = np.ceil(left / take)
+            take = np.ceil(left / rounds)
             factors[w, s, d] = take
             steps *= rounds / left
-            free = math.floor(free / take)
+            free = np.floor(free / take)
     return steps
 
 
@@ -246,8 +245,8 @@ def grow_group(
             if fanout_slots[f] < first:
                 outside[d] *= factors[w, fanout_slots[f], d]
         factors[w, last, d] = 1
-        steps[d] = math.ceil(floats[o, d] / (tile[d] * outside[d]))
-        visits[d] = math.ceil(floats[o, d] / tile[d])
+        steps[d] = np.ceil(floats[o, d] / (tile[d] * outside[d]))
+        visits[d] = np.ceil(floats[o, d] / tile[d])
     passing = price_words(keep, slot_table, e, first, last, -1 if innermost else own_hold, price)
     full = fullness(floats, ints, o, first, last, tile, -1, 0.0, keep, slot_table, e)
     cost = transfer_cost(floats, ints, o, steps, visits, -1, 0.0, 0.0, order, hold, passing, price)
@@ -260,16 +259,16 @@ def grow_group(
             extent, base = floats[o, d], tile[d] / factors[w, last, d]
             for attempt in range(2):  # far fewer steps; one fewer if that does not fit
                 leap = 4.0 if steps[d] >= 16.0 else 2.0
-                fewer = math.ceil(steps[d] / leap) if attempt == 0 else steps[d] - 1.0
-                k = math.ceil(extent / (outside[d] * base * fewer))
+                fewer = np.ceil(steps[d] / leap) if attempt == 0 else steps[d] - 1.0
+                k = np.ceil(extent / (outside[d] * base * fewer))
                 trial = base * k
                 new_full = fullness(
                     floats, ints, o, first, last, tile, d, trial, keep, slot_table, e
                 )
                 if new_full <= 1.0:
                     new_cost = transfer_cost(
-                        floats, ints, o, steps, visits, d, math.ceil(extent / (trial * outside[d])),
-                        math.ceil(extent / trial), order, hold, passing, price,
+                        floats, ints, o, steps, visits, d, np.ceil(extent / (trial * outside[d])),
+                        np.ceil(extent / trial), order, hold, passing, price,
                     )  # fmt: skip
                     gain = (cost - new_cost) / (max(new_full - full, 0.0) + 1e-3)
                     if gain > best_gain:
@@ -289,8 +288,8 @@ def grow_group(
             continue
         tile[d] = tile[d] / factors[w, last, d] * best_k
         factors[w, last, d] = best_k
-        steps[d] = math.ceil(floats[o, d] / (tile[d] * outside[d]))
-        visits[d] = math.ceil(floats[o, d] / tile[d])
+        steps[d] = np.ceil(floats[o, d] / (tile[d] * outside[d]))
+        visits[d] = np.ceil(floats[o, d] / tile[d])
         cost, full = best_cost, best_full
 
 
@@ -301,7 +300,7 @@ def finish(floats, o, factors, w):
         inside = 1.0
         for s in range(1, factors.shape[1]):
             inside *= factors[w, s, d]
-        factors[w, 0, d] = math.ceil(floats[o, d] / inside)
+        factors[w, 0, d] = np.ceil(floats[o, d] / inside)
 
 
 @inlined
@@ -335,7 +334,7 @@ def judge(
         tiles, visits, again, copies, moving, counts, results, 1,
     )  # fmt: skip
     value = score(objective, results, 1)
-    if value >= best:
+    if not value < best:  # also if it is not a number
         return best
     copy_row(factors, orders, 1, 0)
     for k in range(results.shape[1]):
@@ -366,7 +365,7 @@ def mutate(floats, o, dim_count, groups, group_count, order, factors, orders, w,
     if kind == 0:
         factor *= 2.0
     elif kind == 1:
-        factor = math.ceil(factor / 2.0)
+        factor = np.ceil(factor / 2.0)
     elif kind == 2:
         factor += 1.0
     else:
@@ -375,9 +374,9 @@ def mutate(floats, o, dim_count, groups, group_count, order, factors, orders, w,
     inside = 1.0
     for q in range(1, factors.shape[1]):
         inside *= factors[w, q, d]
-    factor = min(factor, math.ceil(floats[o, d] / inside))
+    factor = min(factor, np.ceil(floats[o, d] / inside))
     factors[w, s, d] = factor
-    factors[w, 0, d] = math.ceil(floats[o, d] / (inside * factor))
+    factors[w, 0, d] = np.ceil(floats[o, d] / (inside * factor))
     return state
 
 
@@ -406,6 +405,11 @@ def map_operation(
     dim_count = factors.shape[2]
     group_count = groups.shape[0]
     best = np.inf
+    # What stands if no candidate can be priced at all: finite, and far from fitting.
+    for k in range(results.shape[1]):
+        results[0, k] = 0.0
+    results[0, CYCLES], results[0, ENERGY_J], results[0, OVERFLOW] = 1e15, 1e9, 1e6
+    results[0, COMPUTE_CYCLES] = 1e15
     hold_inner = stationary[template]
     chosen, fewest = 0, np.inf
     for a in range(alternatives[template]):
