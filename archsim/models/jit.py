@@ -15,6 +15,8 @@ from typing import Any
 
 from numba import njit
 
+# Fused multiply-add, and no care for the sign of zero: about a fifth faster. Sums keep their order.
+_ROUNDING = {"contract", "nsz"}
 _PACKAGE = Path(__file__).resolve().parent.parent
 
 
@@ -28,7 +30,7 @@ def _fingerprint() -> str:
 
 
 def _compile(function: Callable, **options: Any) -> Any:
-    dispatcher = njit(cache=True, error_model="numpy", **options)(function)
+    dispatcher = njit(cache=True, error_model="numpy", fastmath=_ROUNDING, **options)(function)
     cache_file = getattr(getattr(dispatcher, "_cache", None), "_cache_file", None)
     if hasattr(cache_file, "_source_stamp"):
         cache_file._source_stamp = _fingerprint()
