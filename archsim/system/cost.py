@@ -11,6 +11,7 @@ import numpy as np
 from archsim.errors import InputError
 from archsim.hardware import EngineTable, Machine, load_machine, resolve
 from archsim.models.loopnest import kernel as k
+from archsim.models.loopnest.mapper import fullness
 from archsim.models.loopnest.mapping import OPERANDS, Mapping
 from archsim.models.loopnest.nest import Nest
 from archsim.system import network
@@ -248,29 +249,26 @@ class _Assembly:
             found.append(
                 f"clock {self.clock:.3g} Hz exceeds the {limit:.3g} Hz the components allow"
             )
-        for layer in layers:
+        for layer, row in zip(layers, self.evaluator.table.names[0], strict=True):
             if layer.overflow > 0:
+                slot = self._fullest(int(self.steps[row, network.PROBLEM]))
                 found.append(
-                    f"layer {layer.name}: its smallest tile overflows {self._fullest(layer)} "
+                    f"layer {layer.name}: its smallest tile overflows {slot} "
                     f"by {layer.overflow:.0%}"
                 )
         return found
 
-    def _fullest(self, layer: LayerCost) -> str:
-        nest, mapping = self.nest, layer.mapping
-        assert mapping is not None
+    def _fullest(self, o: int) -> str:
+        """The storage the mapping of problem ``o`` overflows most."""
+        nest, problems = self.nest, self.evaluator.table.problems
+        tiles = np.cumprod(self.factors[o][::-1], axis=0)[::-1]
         held = {}
-        inside = np.cumprod(mapping.factors[::-1], axis=0)[::-1]
-        problem = self.evaluator.table.problems
         for s, slot in enumerate(nest.names):
-            if nest.fanout[s]:
-                continue
-            tile = np.minimum(inside[s], mapping.extents)
-            words = [np.prod(tile[problem.relevant[0, t]]) for t in range(3)]
-            bits = sum(
-                words[t] * nest.slot_table[0, s, k.BITS + t] for t in range(3) if nest.keep[0, s, t]
-            )
-            held[slot] = bits / nest.slot_table[0, s, k.CAPACITY]
+            if not nest.fanout[s]:
+                held[slot] = fullness(
+                    problems.floats, problems.ints, o, s, s, np.ascontiguousarray(tiles[s]), -1,
+                    0.0, nest.keep, nest.slot_table, 0,
+                )  # fmt: skip
         return max(held, key=held.__getitem__)
 
     def _layer(self, row: int, step: Any) -> LayerCost:

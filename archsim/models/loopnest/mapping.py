@@ -34,7 +34,7 @@ class Mapping:
     def __str__(self) -> str:
         """The loop nest, one line a loop, tiles named where they are kept.
 
-        A bound written ``4 (last 2)`` is a loop whose last tile is only partly filled.
+        A loop of a dimension whose factors overshoot its extent is marked ``last tile partial``.
         """
         lines, depth = [], 0
         inside = np.vstack([np.cumprod(self.factors[::-1], axis=0)[::-1], np.ones(len(self.dims))])
