@@ -17,7 +17,6 @@ import archsim
 from archsim.models import jit
 from archsim.models.loopnest import kernel as k
 
-STAMP = jit._fingerprint()  # before a test below clears its cache
 # What a fresh interpreter runs, with and without the compiler.
 PROGRAM = """
 import json, random, sys
@@ -78,32 +77,47 @@ def test_chain_visits_of_a_residual_fanout():
         assert (every, longest) == (3.0, 2.0)
 
 
-def test_a_change_in_any_compiled_module_changes_the_stamp(tmp_path, monkeypatch):
+def test_a_change_in_any_module_a_function_depends_on_changes_its_stamp(tmp_path, monkeypatch):
     package = Path(archsim.__file__).parent
     for folder in ("models", "system"):
         for path in (package / folder).rglob("*.py"):
-            copy = tmp_path / path.relative_to(package)
+            copy = tmp_path / "archsim" / path.relative_to(package)
             copy.parent.mkdir(parents=True, exist_ok=True)
             copy.write_bytes(path.read_bytes())
-    monkeypatch.setattr(jit, "_PACKAGE", tmp_path)
+    monkeypatch.setattr(jit, "_ROOT", tmp_path)
 
-    def stamp() -> str:
+    def stamps() -> list[str]:
+        jit._imports.cache_clear()
         jit._fingerprint.cache_clear()
-        return jit._fingerprint()
+        loopnest = tmp_path / "archsim/models/loopnest"
+        files = (
+            loopnest / "kernel.py",
+            loopnest / "mapper.py",
+            loopnest.parent.parent / "system/network.py",
+        )
+        return [jit._fingerprint(path) for path in files]
+
+    def append(name: str) -> None:
+        path = tmp_path / "archsim" / name
+        path.write_text(path.read_text() + "\n# changed\n")
 
     try:
-        seen = {stamp()}
-        assert stamp() in seen  # the same code, the same stamp
-        for name in ("models/loopnest/kernel.py", "models/loopnest/mapper.py", "system/network.py"):
-            path = tmp_path / name
-            path.write_text(path.read_text() + "\n# changed\n")
-            assert stamp() not in seen, name
-            seen.add(stamp())
+        first = stamps()
+        assert stamps() == first  # the same code, the same stamps
+        append("system/network.py")
+        second = stamps()
+        assert [a == b for a, b in zip(first, second, strict=True)] == [True, True, False]
+        append("models/loopnest/mapper.py")
+        third = stamps()
+        assert [a == b for a, b in zip(second, third, strict=True)] == [True, False, False]
+        append("models/loopnest/kernel.py")
+        assert [a == b for a, b in zip(third, stamps(), strict=True)] == [False] * 3
     finally:
-        monkeypatch.undo()
+        jit._imports.cache_clear()
         jit._fingerprint.cache_clear()
 
 
 def test_cached_functions_carry_the_stamp():
+    stamp = jit._fingerprint(Path(k.__file__).resolve())
     for function in (k.evaluate_rows, k.price):
-        assert function._cache._cache_file._source_stamp == STAMP
+        assert function._cache._cache_file._source_stamp == stamp
