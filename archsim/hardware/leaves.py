@@ -108,7 +108,7 @@ def unknown_path(path: str, known: Mapping[str, Leaf], machine: str) -> InputErr
     )
 
 
-_UNION_TAGS = {"storage_slot", "fanout_slot", "spatial", "vector"}
+_UNION_TAGS = {"storage_slot", "fanout_slot", "spatial", "vector", "gpu", "systolic", "dataflow"}
 
 
 def named_field(field: str | None, data: Any) -> str | None:

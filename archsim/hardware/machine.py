@@ -18,43 +18,42 @@ The same paths are what a scenario's parameters and ``resolve(machine, overrides
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Mapping
+from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from types import MappingProxyType
+from typing import Annotated, Any
 
-from pydantic import Discriminator, Field, StringConstraints, Tag, model_validator
+from pydantic import Field, model_validator
 
 from archsim.errors import InputError
-from archsim.hardware.leaves import Leaf, list_leaves, named_field, unknown_path
-from archsim.hardware.tiers import LINK_KINDS, TIER_KINDS
-from archsim.inputs import Strict, parse_yaml, read_text, validate
-
-#: Order is part of the interface: ``EngineTable.dataflow`` holds indices into this tuple.
-DATAFLOWS = (
-    "weight_stationary",
-    "output_stationary",
-    "input_stationary",
-    "row_stationary",
-    "nvdla",
-    "shidiannao",
+from archsim.hardware.devices import (
+    DataflowEngine,
+    GpuEngine,
+    Group,
+    Link,
+    Name,
+    Part,
+    SystolicEngine,
+    Tier,
 )
-Dataflow = Literal[
-    "weight_stationary",
-    "output_stationary",
-    "input_stationary",
-    "row_stationary",
-    "nvdla",
-    "shidiannao",
-]
-#: Operand roles of an einsum, in the column order of ``EngineTable.keeps`` and ``bits``.
-ROLES = ("input", "weight", "output")
-Role = Literal["input", "weight", "output"]
-#: Keys of ``EngineTable.area_mm2`` that are no slot, so no slot may bear them.
-RESERVED_NAMES = ("mac", "simd", "network", "dram_phy", "overhead")
-
-Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,39}$")]
-TierKind = Literal[TIER_KINDS]  # type: ignore[valid-type]
-LinkKind = Literal[LINK_KINDS]  # type: ignore[valid-type]
+from archsim.hardware.leaves import Leaf, list_leaves, named_field, unknown_path
+from archsim.hardware.scaling import MIN_NODE_NM
+from archsim.hardware.spatial import (
+    DATAFLOWS,
+    ROLES,
+    Fanout,
+    Mac,
+    Network,
+    Precision,
+    SpatialEngine,
+    Storage,
+    VectorEngine,
+    unique,
+)
+from archsim.inputs import Strict, parse_yaml, read_text, validate
 
 MACHINES = Path(__file__).parent / "machines"
 
@@ -66,251 +65,18 @@ MACHINES = Path(__file__).parent / "machines"
 AREA_OVERHEAD = 2.8
 
 
-class Tier(Strict):
-    """A memory tier outside the engines (DRAM, HBM ...), shared by the engines it backs.
-
-    What ``kind`` says (per channel, see ``archsim.hardware.tiers``) holds unless a field overrides
-    it; ``kind: custom`` takes everything from the fields.
-    """
-
-    name: Name = Field(description="unique within the machine")
-    kind: TierKind = Field(description="memory kind; custom = every figure given here")
-    channels: int = Field(default=1, ge=1, le=4096, description="independent channels of that kind")
-    capacity_bytes: float = Field(ge=1, le=1e18, description="total capacity, bytes")
-    bandwidth_bytes_per_s: float | None = Field(
-        default=None,
-        ge=1,
-        le=1e18,
-        description="peak of all channels, bytes/s; default kind x channels, and wins over both",
-    )
-    latency_s: float | None = Field(
-        default=None, ge=0, le=1, description="idle access latency, s; default from kind"
-    )
-    read_energy_j_per_bit: float | None = Field(
-        default=None, ge=0, le=1e-6, description="energy of one bit read, J; default from kind"
-    )
-    write_energy_j_per_bit: float | None = Field(
-        default=None, ge=0, le=1e-6, description="energy of one bit written, J; default from kind"
-    )
-    background_power_w: float | None = Field(
-        default=None, ge=0, le=1e6, description="standby power of the tier, W; default from kind"
-    )
-    phy_area_mm2: float | None = Field(
-        default=None,
-        ge=0,
-        le=1e5,
-        description="PHY and controller area on the die, mm2; default from kind",
-    )
-    burst_bits: float | None = Field(
-        default=None, ge=1, le=1e6, description="bits moved by one access, bits; default from kind"
-    )
-
-    @model_validator(mode="after")
-    def _custom_is_complete(self) -> Tier:
-        if self.kind == "custom":
-            needed = ("bandwidth_bytes_per_s", "read_energy_j_per_bit")
-            missing = [name for name in needed if getattr(self, name) is None]
-            if missing:
-                raise InputError(
-                    f"a tier of kind custom must give {', '.join(missing)}",
-                    field=f"tiers.{self.name}",
-                )
-        return self
-
-
-class Precision(Strict):
-    """Operand widths of an engine, bits."""
-
-    input_bits: int = Field(ge=1, le=64, description="width of an input word, bits")
-    weight_bits: int = Field(ge=1, le=64, description="width of a weight word, bits")
-    output_bits: int = Field(ge=1, le=64, description="width of a finished output word, bits")
-    accumulator_bits: int = Field(ge=1, le=128, description="width of a partial sum, bits")
-
-
-class Mac(Strict):
-    """The multiply-accumulate unit; operand widths come from the engine's precision."""
-
-    component: Literal["int_mac", "int_mac_dense", "fp_mac"] = Field(
-        default="int_mac",
-        description="int_mac: Aladdin figures; int_mac_dense, fp_mac: Horowitz's 45 nm table",
-    )
-    cycles: float = Field(
-        default=1.0,
-        ge=1e-3,
-        le=4096,
-        description="cycles between two MACs of one unit (bit-serial > 1)",
-    )
-    mantissa_bits: int | None = Field(
-        default=None,
-        ge=1,
-        le=64,
-        description="fp_mac: significand bits with the hidden one (bf16: 8); default IEEE's",
-    )
-    energy_j: float | None = Field(default=None, ge=0, le=1e-6, description="override: J per MAC")
-    leakage_w: float | None = Field(
-        default=None, ge=0, le=1, description="override: W per MAC unit"
-    )
-    area_mm2: float | None = Field(
-        default=None, ge=0, le=100, description="override: mm2 per MAC unit"
-    )
-
-
-class Network(Strict):
-    """What carries words across the children of a fanout slot."""
-
-    kind: Literal["bus", "systolic", "mesh"] = Field(
-        default="bus",
-        description="bus: wire only; systolic: wire + a register a hop; mesh: wire + a router",
-    )
-    hop_energy_j_per_bit: float | None = Field(
-        default=None, ge=0, le=1e-6, description="override: J for one bit to cross one child pitch"
-    )
-
-
-class Storage(Strict):
-    """A buffer slot."""
-
-    name: Name = Field(description="unique within the engine")
-    component: Literal["sram", "regfile", "register"] = Field(description="kind of array")
-    capacity_bytes: float = Field(ge=0.125, le=1e12, description="capacity of one instance, bytes")
-    width_bits: int = Field(ge=1, le=65536, description="bits of one access to one bank")
-    banks: int = Field(default=1, ge=1, le=65536, description="separate macros behind one slot")
-    keeps: tuple[Role, ...] = Field(min_length=1, max_length=3, description="operands it may hold")
-    double_buffered: bool = Field(
-        default=False, description="half the capacity is being filled while the other half is used"
-    )
-    read_bandwidth_bits_per_cycle: float | None = Field(
-        default=None, ge=1e-3, le=1e9, description="per instance; default banks x width_bits"
-    )
-    write_bandwidth_bits_per_cycle: float | None = Field(
-        default=None, ge=1e-3, le=1e9, description="per instance; default banks x width_bits"
-    )
-    read_energy_j: float | None = Field(
-        default=None, ge=0, le=1, description="override: J per access"
-    )
-    write_energy_j: float | None = Field(
-        default=None, ge=0, le=1, description="override: J per access"
-    )
-    leakage_w: float | None = Field(
-        default=None, ge=0, le=1e6, description="override: W per instance"
-    )
-    area_mm2: float | None = Field(
-        default=None, ge=0, le=1e5, description="override: mm2 per instance"
-    )
-
-
-class Fanout(Strict):
-    """A spatial slot: everything inside it exists ``fanout`` times."""
-
-    name: Name = Field(description="unique within the engine")
-    fanout: int = Field(ge=1, le=1_048_576, description="number of children")
-    axis: Literal["x", "y"] = Field(description="physical axis the children are laid along")
-    network: Network = Field(default=Network(), description="how words reach the children")
-
-
-def _slot_tag(value: Any) -> str:
-    if isinstance(value, Fanout):
-        return "fanout_slot"
-    if isinstance(value, Mapping) and "fanout" in value:
-        return "fanout_slot"
-    return "storage_slot"
-
-
-Slot = Annotated[
-    Annotated[Storage, Tag("storage_slot")] | Annotated[Fanout, Tag("fanout_slot")],
-    Discriminator(_slot_tag),
+#: Kinds of engine; later kinds (pim) join this union with their own ``kind`` literal.
+Engine = Annotated[
+    SpatialEngine | VectorEngine | GpuEngine | SystolicEngine | DataflowEngine,
+    Field(discriminator="kind"),
 ]
 
 
-class SpatialEngine(Strict):
-    """An array of MAC units behind a hierarchy of buffers and fanouts."""
-
-    name: Name = Field(description="unique within the machine")
-    kind: Literal["spatial"]
-    dataflow: Dataflow = Field(description="which loops are spatial and what stays put")
-    backing: Name = Field(description="tier the operands come from and go to")
-    precision: Precision
-    slots: tuple[Slot, ...] = Field(
-        min_length=1, max_length=16, description="outer to inner, between the tier and the MACs"
-    )
-    mac: Mac = Field(default=Mac())
-
-    @model_validator(mode="after")
-    def _check(self) -> SpatialEngine:
-        where = f"engines.{self.name}.slots"
-        _unique([slot.name for slot in self.slots], where)
-        for slot in self.slots:
-            if slot.name in RESERVED_NAMES or slot.name == self.backing:
-                raise InputError(
-                    "this slot name is reserved",
-                    field=where,
-                    found=slot.name,
-                    expected=f"none of {', '.join((*RESERVED_NAMES, self.backing))}",
-                )
-            if isinstance(slot, Storage) and len(set(slot.keeps)) != len(slot.keeps):
-                raise InputError(
-                    "an operand is listed twice",
-                    field=f"{where}.{slot.name}.keeps",
-                    found=list(slot.keeps),
-                )
-        if not any(isinstance(slot, Storage) for slot in self.slots):
-            raise InputError("an engine needs at least one storage slot", field=where)
-        return self
-
-
-class VectorEngine(Strict):
-    """Lanes of scalar units for elementwise work, softmax, pooling, normalisation."""
-
-    name: Name = Field(description="unique within the machine")
-    kind: Literal["vector"]
-    lanes: int = Field(ge=1, le=1_048_576, description="scalar operations started per cycle")
-    backing: Name = Field(description="tier the operands come from and go to")
-    component: Literal["int_alu", "fp_alu"] = Field(default="int_alu", description="kind of lane")
-    registers: int = Field(default=8, ge=1, le=4096, description="words of register file per lane")
-    op_energy_j: float | None = Field(
-        default=None, ge=0, le=1e-6, description="override: J per operation"
-    )
-    leakage_w: float | None = Field(
-        default=None, ge=0, le=1e4, description="override: W, all lanes"
-    )
-    area_mm2: float | None = Field(
-        default=None, ge=0, le=1e5, description="override: mm2, all lanes"
-    )
-
-
-#: Kinds of engine; later kinds (gpu, pim) join this union with their own ``kind`` literal.
-Engine = Annotated[SpatialEngine | VectorEngine, Field(discriminator="kind")]
-
-
-class Link(Strict):
-    """A connection between two tiers, engines, or the outside (``host``, ``peer``).
-
-    Carried by the schema for plans over several chips; a single-engine cost does not use it.
-    """
-
-    name: Name = Field(description="unique within the machine")
-    kind: LinkKind = Field(
-        default="custom", description="link standard; custom = figures given here"
-    )
-    endpoints: tuple[Name, Name] = Field(description="tier or engine names, or host, or peer")
-    lanes: int = Field(
-        default=1, ge=1, le=4096, description="lanes (PCIe) or links (NVLink) ganged"
-    )
-    bandwidth_bytes_per_s: float | None = Field(
-        default=None, ge=1, le=1e18, description="one direction, bytes/s; default from kind x lanes"
-    )
-    latency_s: float | None = Field(
-        default=None, ge=0, le=10, description="one way, s; default from kind"
-    )
-    energy_j_per_bit: float | None = Field(
-        default=None, ge=0, le=1e-6, description="J per bit moved; default from kind"
-    )
-
-
 class Machine(Strict):
-    """Memory tiers, engines and links: one chip, or (later) a node of many.
+    """Memory tiers, engines and links: one chip, or a cluster of nodes of many.
 
-    Build with :func:`load_machine`; change with :meth:`with_values`.
+    Build with :func:`load_machine`; change with :meth:`with_values`. Without ``groups`` there is
+    one of everything.
     """
 
     name: Name
@@ -318,25 +84,45 @@ class Machine(Strict):
     source: str = Field(
         min_length=1, max_length=4000, description="what is published, where, and what is assumed"
     )
-    technology_nm: float = Field(ge=7, le=130, description="logic node, nm")
-    clock_hz: float = Field(ge=1e3, le=2e10, description="clock of all engines, Hz")
+    technology_nm: float = Field(
+        ge=2, le=130, description="logic node, nm; at least 7 for spatial and vector engines"
+    )
+    clock_hz: float = Field(
+        ge=1e3, le=2e10, description="clock of the engines that give none of their own, Hz"
+    )
     area_overhead: float = Field(
         default=AREA_OVERHEAD,
         ge=0,
         le=20,
         description="control, clock, routing, pads: fraction added to the area of cells and macros",
     )
+    groups: tuple[Group, ...] = Field(
+        default=(), max_length=6, description="levels of replication, outer to inner"
+    )
     tiers: tuple[Tier, ...] = Field(min_length=1, max_length=64)
     engines: tuple[Engine, ...] = Field(min_length=1, max_length=64)
     links: tuple[Link, ...] = Field(default=(), max_length=256)
+    parts: tuple[Part, ...] = Field(
+        default=(), max_length=64, description="what is bought: area, power, price, carbon"
+    )
 
     @model_validator(mode="after")
     def _check(self) -> Machine:
         tiers = [tier.name for tier in self.tiers]
         engines = [engine.name for engine in self.engines]
-        _unique(tiers, "tiers")
-        _unique(engines, "engines")
-        _unique([link.name for link in self.links], "links")
+        unique(tiers, "tiers")
+        unique(engines, "engines")
+        unique([link.name for link in self.links], "links")
+        unique([group.name for group in self.groups], "groups")
+        unique([part.name for part in self.parts], "parts")
+        self._check_groups()
+        if self.technology_nm < MIN_NODE_NM and self.prices_components:
+            raise InputError(
+                f"should be greater than or equal to {MIN_NODE_NM:g}, where the component tables "
+                "of spatial and vector engines end",
+                field="technology_nm",
+                found=self.technology_nm,
+            )
         for engine in self.engines:
             if engine.backing not in tiers:
                 raise InputError(
@@ -347,7 +133,7 @@ class Machine(Strict):
                 )
         places = {*tiers, *engines, "host", "peer"}
         for link in self.links:
-            for end in link.endpoints:
+            for end in link.endpoints or ():
                 if end not in places:
                     raise InputError(
                         "no such tier or engine",
@@ -355,16 +141,79 @@ class Machine(Strict):
                         found=end,
                         expected=f"one of {', '.join(sorted(places))}",
                     )
-            if link.kind == "custom" and link.bandwidth_bytes_per_s is None:
-                raise InputError(
-                    "a link of kind custom must give bandwidth_bytes_per_s",
-                    field=f"links.{link.name}",
-                )
         return self
+
+    def _check_groups(self) -> None:
+        """Every group that is named exists."""
+        known = [group.name for group in self.groups]
+        named = [
+            (f"{kind}.{item.name}.{field}", getattr(item, field))
+            for kind, field in _GROUPED
+            for item in getattr(self, kind)
+        ]
+        for place, group in named:
+            if group is not None and group not in known:
+                raise InputError(
+                    "no such group",
+                    field=place,
+                    found=group,
+                    expected=f"one of {', '.join(known)}" if known else "a group listed in groups",
+                )
+
+    def instances(self, group: str | None = None) -> int:
+        """How many of one group there are in the whole machine.
+
+        Args:
+            group: Name of a group; None is the innermost, so the number of devices.
+
+        Raises:
+            InputError: No such group.
+        """
+        count = 1
+        for level in self.groups:
+            count *= level.count
+            if level.name == group:
+                return count
+        if group is not None:
+            raise InputError(
+                "no such group",
+                source=self.name,
+                field="groups",
+                found=group,
+                expected=", ".join(level.name for level in self.groups) or "none: one device",
+            )
+        return count
+
+    def item(self, kind: str, name: str) -> Any:
+        """A tier, engine, link, part or group by name.
+
+        Args:
+            kind: ``tiers``, ``engines``, ``links``, ``parts`` or ``groups``.
+            name: Its name.
+
+        Raises:
+            InputError: There is none of that name.
+        """
+        items = getattr(self, kind)
+        for item in items:
+            if item.name == name:
+                return item
+        raise InputError(
+            f"none of the {kind} has this name",
+            source=self.name,
+            field=kind,
+            found=name,
+            expected=", ".join(item.name for item in items) or "none",
+        )
+
+    @property
+    def prices_components(self) -> bool:
+        """Whether engines are priced by the component tables, which end at some node."""
+        return any(isinstance(engine, (SpatialEngine, VectorEngine)) for engine in self.engines)
 
     def leaves(self) -> Mapping[str, Leaf]:
         """Every number, flag and enumeration by dotted path, in file order (read-only)."""
-        return list_leaves(self)
+        return _leaves(self)
 
     @property
     def leaf_paths(self) -> tuple[str, ...]:
@@ -399,10 +248,22 @@ class Machine(Strict):
         return _validate(data, self.name)
 
 
-def _unique(names: list[str], where: str) -> None:
-    for name in names:
-        if names.count(name) > 1:
-            raise InputError("duplicate name", field=where, found=name)
+#: Fields that name a group: (list, field).
+_GROUPED = (
+    ("tiers", "within"),
+    ("engines", "within"),
+    ("links", "across"),
+    ("parts", "within"),
+)
+
+
+@lru_cache(maxsize=256)
+def _leaves(machine: Machine) -> Mapping[str, Leaf]:
+    """The leaves, with the limits this machine sets."""
+    leaves = dict(list_leaves(machine))
+    if machine.prices_components:
+        leaves["technology_nm"] = replace(leaves["technology_nm"], minimum=MIN_NODE_NM)
+    return MappingProxyType(leaves)
 
 
 def _validate(data: Any, source: object) -> Machine:
@@ -418,16 +279,53 @@ def _validate(data: Any, source: object) -> Machine:
         ) from None
 
 
-def available_machines() -> list[str]:
-    """Names of the shipped machines, sorted."""
-    return sorted(path.stem for path in MACHINES.glob("*.yaml"))
+#: A shipped machine and how many of its devices: ``h100x8``.
+_SEVERAL = re.compile(r"([A-Za-z][A-Za-z0-9_-]*?)x([1-9][0-9]{0,6})")
+
+
+def _multiplied(machine: Machine, devices: int) -> Machine:
+    """A machine with that many devices: inner groups are filled before outer ones grow."""
+    name = f"{machine.name}x{devices}"
+    counts: dict[str, Any] = {}
+    rest = devices
+    for group in reversed(machine.groups):
+        count = min(rest, group.most or rest)
+        if rest % count:
+            break
+        counts[f"groups.{group.name}.count"] = count
+        rest //= count
+    if not machine.groups or rest > 1:
+        most = [f"{group.most} of {group.name}" for group in machine.groups if group.most]
+        raise InputError(
+            "this machine cannot have that many devices",
+            source=machine.name,
+            field="machine",
+            found=name,
+            expected=f"multiples of the full groups ({', '.join(most)})" if most else "no xN",
+        )
+    grown = machine.with_values(counts)
+    return grown.model_copy(update={"name": name, "title": f"{machine.title} x {devices}"})
+
+
+def available_machines(engine: str | None = None) -> list[str]:
+    """Names of the shipped machines, sorted.
+
+    Args:
+        engine: Only those with an engine of this kind, e.g. ``spatial`` for those that layers can
+            be mapped onto.
+    """
+    names = sorted(path.stem for path in MACHINES.glob("*.yaml"))
+    if engine is None:
+        return names
+    return [n for n in names if any(e.kind == engine for e in load_machine(n).engines)]
 
 
 def load_machine(name_or_path: str | Path) -> Machine:
     """Read a machine.
 
     Args:
-        name_or_path: A shipped name (see :func:`available_machines`) or the path of a YAML file.
+        name_or_path: A shipped name (see :func:`available_machines`), such a name followed by
+            ``xN`` for N of its devices (``h100x8``, ``h100x16``), or the path of a YAML file.
 
     Returns:
         The validated machine.
@@ -441,6 +339,9 @@ def load_machine(name_or_path: str | Path) -> Machine:
     if str(name_or_path) in shipped:
         path = MACHINES / f"{name_or_path}.yaml"
     elif path.suffix not in (".yaml", ".yml"):
+        several = _SEVERAL.fullmatch(str(name_or_path))
+        if several and several[1] in shipped:
+            return _multiplied(load_machine(several[1]), int(several[2]))
         near = difflib.get_close_matches(str(name_or_path), shipped, n=2)
         raise InputError(
             "no such machine",
@@ -454,15 +355,20 @@ def load_machine(name_or_path: str | Path) -> Machine:
 __all__ = [
     "DATAFLOWS",
     "ROLES",
+    "DataflowEngine",
     "Engine",
     "Fanout",
+    "GpuEngine",
+    "Group",
     "Link",
     "Mac",
     "Machine",
     "Network",
+    "Part",
     "Precision",
     "SpatialEngine",
     "Storage",
+    "SystolicEngine",
     "Tier",
     "VectorEngine",
     "available_machines",

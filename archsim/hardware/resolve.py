@@ -49,10 +49,14 @@ def _pick(machine: Machine, kind: type, name: str | None, word: str) -> Any:
     if name is not None:
         found = [engine for engine in found if engine.name == name]
     if not found:
+        kinds = ", ".join(sorted({engine.kind for engine in machine.engines}))
         raise InputError(
-            f"this machine has no {word} engine" + (f" named {name!r}" if name else ""),
+            f"this machine has no {word} engine"
+            + (f" named {name!r}" if name else "")
+            + "; mapping layers onto an array needs one",
             source=machine.name,
             field="engines",
+            found=kinds,
         )
     return found[0]
 
@@ -79,10 +83,19 @@ def resolve(
         that contradict themselves, are marked in ``problems``; their numbers stay finite.
 
     Raises:
-        InputError: Unknown path (names near ones) or unknown string, arrays of different length,
-            or a machine without a spatial or a vector engine.
+        InputError: Unknown path (names near ones) or unknown string, arrays of different length, a
+            machine without a spatial or a vector engine, or one of several devices and no engine
+            named.
     """
     spatial: SpatialEngine = _pick(machine, SpatialEngine, engine, "spatial")
+    if engine is None and machine.instances() > 1:
+        raise InputError(
+            "this machine has several devices, and the layer mapper knows one; name the engine to "
+            "resolve one of them, or set the counts of the groups to 1",
+            source=machine.name,
+            field="groups",
+            found=machine.instances(),
+        )
     lanes: VectorEngine = _pick(machine, VectorEngine, vector, "vector")
     values = Values(machine, spatial.name, overrides or {})
     home = f"engines.{spatial.name}."
@@ -124,6 +137,7 @@ def _tier(values: Values, path: str) -> dict[str, Floats]:
     incomplete = np.isnan(bandwidth) | np.isnan(read)
     values.flag(f"{path}kind custom needs bandwidth and energy", incomplete)
     bandwidth, read = np.where(np.isnan(bandwidth), 1.0, bandwidth), np.nan_to_num(read)
+    writing = values.or_else(path + "write_bandwidth_bytes_per_s", np.full(1, np.inf))
     write = values.or_else(path + "write_energy_j_per_bit", read)
     burst = figure("burst_bits", "burst_bits", False)
     capacity = values(path + "capacity_bytes") * 8.0
@@ -134,7 +148,7 @@ def _tier(values: Values, path: str) -> dict[str, Floats]:
         "write_energy_j": write * burst,
         "leakage_w": figure("background_power_w", "background_power_w", True),
         "read_bits_per_cycle": _INF,
-        "write_bits_per_cycle": _INF,
+        "write_bits_per_cycle": writing * 8.0 / values("clock_hz"),
         "shared_bits_per_cycle": bandwidth * 8.0 / values("clock_hz"),
         "hop_energy_j_per_bit": _ZERO,
         "fanout": _ONE,

@@ -1,4 +1,4 @@
-"""Off-chip memory and link kinds: figures per channel (memory) or per lane (link).
+"""Memory and link kinds: figures per channel (memory) or per lane (link).
 
 Bandwidth is peak pin bandwidth of one channel. ``latency_s`` is the idle device time of a read to a
 closed row, tRCD + CL + burst, from the JEDEC-style presets of the simulators named; controller and
@@ -156,6 +156,17 @@ MEMORY_KINDS = (
         "Duplex: 3.5 from FGDRAM parts); timing Ramulator HBM3_6400; standby and PHY estimates",
     ),
     MemoryKind(
+        "HBM3E",
+        76.8e9,
+        4.05,
+        33.1,
+        256,
+        0.03,
+        1.9,
+        "9.6 Gb/s x 64 bit, 16 channels a stack (JEDEC JESD238); energy and timing as HBM3 "
+        "(estimate)",
+    ),
+    MemoryKind(
         "HBM4",
         64.0e9,
         3.2,
@@ -165,6 +176,39 @@ MEMORY_KINDS = (
         2.0,
         "8 Gb/s x 64 bit, 32 channels a stack; 3.2 pJ/b Accelergy/CACTI plug-in; timing Ramulator "
         "HBM4_8000; standby and PHY estimates",
+    ),
+    MemoryKind(
+        "LPDDR5X",
+        17.1e9,
+        5.0,
+        42.5,
+        256,
+        0.035,
+        1.5,
+        "8533 MT/s x 16 bit; energy estimate (LPDDR5 less 17 %); rest as LPDDR5",
+    ),
+    MemoryKind(
+        "NAND",
+        7.0e9,
+        90.0,
+        80e3,
+        32768,
+        5.0,
+        4.0,
+        "one NVMe drive on PCIe 4.0 x4, data-centre TLC class: 7 GB/s sequential read, 80 us, 5 W "
+        "idle (recalled from vendor data sheets, unchecked); energy estimate = 5 W above idle at "
+        "full rate; a burst is a 4 KiB page; writes are slower: give write_bandwidth_bytes_per_s",
+    ),
+    MemoryKind(
+        "SRAM",
+        nan,
+        0.3,
+        20.0,
+        256,
+        0.0,
+        0.0,
+        "on-chip memory shared by an engine: bandwidth from the tier; 0.3 pJ/b as AttAcc's "
+        "simulator charges a GPU's L2; latency estimate; leakage and area are in the die's",
     ),
     MemoryKind("custom", nan, nan, 0.0, 512, 0.0, 0.0, "everything from the tier's own fields"),
 )
@@ -209,6 +253,10 @@ class LinkKind:
 
 _PCIE = "per lane: PCI-SIG rate after line coding; latency and energy estimates"
 _NVLINK = "per link, NVIDIA data sheets; latency from the Duplex simulator; 1.3 pJ/b AttAcc"
+_IB = (
+    "per 4x port: 100, 200, 400 Gb/s InfiniBand; latency of two adapters and one switch and energy "
+    "with optics are estimates"
+)
 LINKS = (
     LinkKind("pcie3", 8e9 * 128 / 130 / 8, 0.5e-6, 5.0, _PCIE),
     LinkKind("pcie4", 16e9 * 128 / 130 / 8, 0.5e-6, 5.0, _PCIE),
@@ -216,6 +264,10 @@ LINKS = (
     LinkKind("nvlink2", 25e9, 0.8e-6, 1.3, _NVLINK),
     LinkKind("nvlink3", 25e9, 0.8e-6, 1.3, _NVLINK),
     LinkKind("nvlink4", 25e9, 0.8e-6, 1.3, _NVLINK),
+    LinkKind("nvlink5", 50e9, 0.8e-6, 1.3, _NVLINK),
+    LinkKind("ib_edr", 12.5e9, 1.3e-6, 10.0, _IB),
+    LinkKind("ib_hdr", 25e9, 1.3e-6, 10.0, _IB),
+    LinkKind("ib_ndr", 50e9, 1.3e-6, 10.0, _IB),
     LinkKind("custom", nan, 0.0, 0.0, "everything from the link's own fields"),
 )
 LINK_KINDS: tuple[str, ...] = tuple(kind.name for kind in LINKS)

@@ -38,7 +38,13 @@ def _base_parts(
 
 
 class Values:
-    """Leaf values of B designs by dotted path; collects what is wrong with them."""
+    """Leaf values of B designs by dotted path; collects what is wrong with them.
+
+    Args:
+        machine: The base machine.
+        engine: Name of the spatial engine that is resolved; empty for none.
+        overrides: Values by dotted path.
+    """
 
     def __init__(self, machine: Machine, engine: str, overrides: Mapping[str, ArrayLike]) -> None:
         self.leaves = machine.leaves()

@@ -18,7 +18,7 @@ def gaps(
     """EDP mapped with little effort over EDP mapped with much, by (workload, machine)."""
     found = {}
     nets = {name: load_workload(name) for name in workloads or available_workloads()}
-    tables = {name: resolve(load_machine(name)) for name in machines or available_machines()}
+    tables = {name: resolve(load_machine(name)) for name in machines or available_machines("spatial")}
     for net, workload in nets.items():
         evaluators = [
             NetworkEvaluator([workload], effort=effort) for effort in ("fast", "thorough")

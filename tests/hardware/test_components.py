@@ -185,10 +185,10 @@ def test_memory_kinds_are_complete_sourced_and_ordered():
     kinds = {kind.name: kind for kind in MEMORY_KINDS}
     for name, kind in kinds.items():
         assert kind.source
-        if name != "custom":
+        if name not in ("custom", "SRAM"):
             assert kind.bandwidth > 1e9
             assert 1 < kind.energy_pj_per_bit < 100
-            assert 20 < kind.latency_ns < 60
+            assert 20 < kind.latency_ns < 60 or name == "NAND"
     energy = {name: kind.energy_pj_per_bit for name, kind in kinds.items()}
     assert energy["DDR3"] > energy["DDR4"] > energy["DDR5"] > energy["LPDDR5"]
     assert energy["LPDDR3"] > energy["LPDDR4"] > energy["LPDDR5"]

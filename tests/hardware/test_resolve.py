@@ -20,7 +20,7 @@ from archsim.hardware import (
     sram,
 )
 
-SHIPPED = available_machines()
+SHIPPED = available_machines("spatial")
 GLB = "engines.array.slots.glb."
 
 
@@ -28,10 +28,12 @@ def random_overrides(machine, rng, designs):
     """Legal values for a random third of all leaves."""
     overrides = {}
     for path, leaf in machine.leaves().items():
+        if path.startswith("groups."):
+            continue  # several devices have no table
         if leaf.structural or rng.random() < 0.66:
             continue
         if leaf.kind == "enum":
-            choices = [c for c in leaf.choices if c != "custom"]
+            choices = [c for c in leaf.choices if c not in ("custom", "SRAM")]
             overrides[path] = np.array(choices)[rng.integers(0, len(choices), designs)]
         elif leaf.kind == "flag":
             overrides[path] = rng.integers(0, 2, designs).astype(bool)

@@ -215,7 +215,7 @@ def test_gap_of_whole_networks_is_at_least_one():
 
 
 @pytest.mark.parametrize("dataflow", DATAFLOWS)
-@pytest.mark.parametrize("name", available_machines())
+@pytest.mark.parametrize("name", available_machines("spatial"))
 def test_what_is_chosen_covers_the_problem_and_fits(name, dataflow):
     engines = resolve(load_machine(name), {"engines.array.dataflow": np.array([dataflow])})
     for einsum in (LAYERS["strided"], LAYERS["heads"], conv(64, 48, 14, 14, 3, 3)):

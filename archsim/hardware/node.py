@@ -1,0 +1,191 @@
+"""From a ``Machine`` and overridden values to the figures of its tiers, engines and links.
+
+``resolve`` opens one spatial engine; this looks at the machine from outside: what each tier holds
+and moves, what each engine can do at its peak, what each link carries, and how many there are of
+each, for B designs at once. Counts are machine-wide; every other figure is of one instance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from archsim.errors import InputError
+from archsim.hardware.devices import Link, RatedEngine, Tier
+from archsim.hardware.machine import Machine
+from archsim.hardware.spatial import Fanout, SpatialEngine, VectorEngine
+from archsim.hardware.table import Floats
+from archsim.hardware.tiers import LINKS, memory_table
+from archsim.hardware.values import Values
+
+_MEMORY = memory_table()
+_LINK = {
+    "bandwidth_bytes_per_s": np.array([kind.bandwidth for kind in LINKS]),
+    "latency_s": np.array([kind.latency_s for kind in LINKS]),
+    "energy_j_per_bit": np.array([kind.energy_pj_per_bit for kind in LINKS]) * 1e-12,
+}
+
+
+@dataclass(frozen=True, eq=False)
+class NodeTable:
+    """The figures of a machine's tiers, engines and links for B designs; arrays are float64[B].
+
+    Attributes:
+        machine: Name of the machine.
+        designs: B.
+        counts: Members of each group in one outer group.
+        devices: Innermost groups in the whole machine.
+        tiers: By tier and figure: ``capacity_bytes``, ``bandwidth_bytes_per_s``,
+            ``write_bandwidth_bytes_per_s``, ``latency_s``, ``read_energy_j_per_bit``,
+            ``write_energy_j_per_bit``, ``background_power_w``, ``instances``.
+        engines: By engine and figure: every number the engine gives (``sms``, ``l2_bytes``,
+            ``rates.fp16.flops_per_s`` ...; NaN where left out), with ``clock_hz`` and
+            ``instances``; for spatial engines ``peak_flops_per_s``.
+        links: By link and figure: ``bandwidth_bytes_per_s``, ``latency_s``, ``energy_j_per_bit``,
+            ``members`` (joined by a link across a group; 2 between endpoints), ``instances``.
+        problems: bool[B] by reason, as in ``EngineTable``.
+    """
+
+    machine: str
+    designs: int
+    counts: dict[str, Floats]
+    devices: Floats
+    tiers: dict[str, dict[str, Floats]]
+    engines: dict[str, dict[str, Floats]]
+    links: dict[str, dict[str, Floats]]
+    problems: dict[str, NDArray[np.bool_]]
+
+
+def resolve_node(machine: Machine, overrides: Mapping[str, ArrayLike] | None = None) -> NodeTable:
+    """The figures of a machine, with defaults filled in, for B designs.
+
+    Args:
+        machine: The base machine.
+        overrides: Values by dotted path, scalars or arrays of one common length B, as in
+            ``resolve``.
+
+    Raises:
+        InputError: Unknown path or string, or arrays of different length.
+
+    Example:
+        >>> from archsim.hardware import load_machine, resolve_node
+        >>> node = resolve_node(load_machine("h100x8"), {"groups.gpu.count": [4, 8]})
+        >>> node.tiers["hbm"]["instances"].tolist()
+        [4.0, 8.0]
+    """
+    values = Values(machine, "", overrides or {})
+    size = values.designs
+
+    def spread(column: ArrayLike) -> Floats:
+        return np.array(np.broadcast_to(np.asarray(column, dtype=np.float64), (size,)))
+
+    counts = {g.name: spread(values(f"groups.{g.name}.count")) for g in machine.groups}
+    total, running = {}, np.ones(size)
+    for name, count in counts.items():
+        running = running * count
+        total[name] = running
+        most = machine.item("groups", name).most
+        if most is not None:
+            values.flag(f"groups.{name}.count must be at most {most}", count > most)
+
+    def instances(within: str | None) -> Floats:
+        return running if within is None else total[within]
+
+    tiers = {tier.name: _tier(values, tier, instances) for tier in machine.tiers}
+    engines = {
+        engine.name: _engine(values, engine) | {"instances": instances(engine.within)}
+        for engine in machine.engines
+    }
+    places = {item.name: item.within for item in (*machine.tiers, *machine.engines)}
+    links = {}
+    for link in machine.links:
+        figures = _link(values, link)
+        if link.across is not None:
+            outer = total[link.across] / counts[link.across]
+            figures |= {"members": counts[link.across], "instances": outer}
+        else:
+            ends = [instances(places[end]) for end in link.endpoints or () if end in places]
+            many = np.maximum.reduce(ends) if ends else running
+            figures |= {"members": np.full(size, 2.0), "instances": many}
+        links[link.name] = figures
+    return NodeTable(
+        machine.name,
+        size,
+        counts,
+        running,
+        *(
+            {name: {k: spread(v) for k, v in part.items()} for name, part in parts.items()}
+            for parts in (tiers, engines, links)
+        ),
+        {why: np.array(np.broadcast_to(mask, (size,))) for why, mask in values.problems.items()},
+    )
+
+
+def _tier(values: Values, tier: Tier, instances) -> dict[str, Floats]:
+    path = f"tiers.{tier.name}."
+    kind, channels = values(path + "kind"), values(path + "channels")
+
+    def figure(field: str, column: str, each: bool = False) -> Floats:
+        default = _MEMORY[column][kind] * (channels if each else 1.0)
+        return values.or_else(path + field, default)
+
+    bandwidth = figure("bandwidth_bytes_per_s", "bandwidth_bytes_per_s", True)
+    read = figure("read_energy_j_per_bit", "energy_j_per_bit")
+    values.flag(f"{path}kind needs bandwidth and energy", np.isnan(bandwidth) | np.isnan(read))
+    bandwidth, read = np.where(np.isnan(bandwidth), 1.0, bandwidth), np.nan_to_num(read)
+    return {
+        "capacity_bytes": values(path + "capacity_bytes"),
+        "bandwidth_bytes_per_s": bandwidth,
+        "write_bandwidth_bytes_per_s": values.or_else(
+            path + "write_bandwidth_bytes_per_s", bandwidth
+        ),
+        "latency_s": figure("latency_s", "latency_s"),
+        "read_energy_j_per_bit": read,
+        "write_energy_j_per_bit": values.or_else(path + "write_energy_j_per_bit", read),
+        "background_power_w": figure("background_power_w", "background_power_w", True),
+        "instances": instances(tier.within),
+    }
+
+
+def _link(values: Values, link: Link) -> dict[str, Floats]:
+    path = f"links.{link.name}."
+    kind = values(path + "kind")
+    bandwidth = values.or_else(
+        path + "bandwidth_bytes_per_s",
+        _LINK["bandwidth_bytes_per_s"][kind] * values(path + "lanes"),
+    )
+    values.flag(f"{path}kind custom needs bandwidth", np.isnan(bandwidth))
+    return {
+        "bandwidth_bytes_per_s": np.where(np.isnan(bandwidth), 1.0, bandwidth),
+        "latency_s": values.or_else(path + "latency_s", _LINK["latency_s"][kind]),
+        "energy_j_per_bit": values.or_else(
+            path + "energy_j_per_bit", _LINK["energy_j_per_bit"][kind]
+        ),
+    }
+
+
+def _engine(values: Values, engine) -> dict[str, Floats]:
+    """Every number of an engine; a spatial engine is summed up by its peak."""
+    path = f"engines.{engine.name}."
+    clock = values("clock_hz")
+    if isinstance(engine, SpatialEngine):
+        macs: Floats = np.ones(1)
+        for slot in engine.slots:
+            if isinstance(slot, Fanout):
+                macs = macs * values(f"{path}slots.{slot.name}.fanout")
+        peak = 2.0 * macs * clock / values(f"{path}mac.cycles")
+        return {"clock_hz": clock, "macs": macs, "peak_flops_per_s": peak}
+    if isinstance(engine, VectorEngine):
+        lanes = values(f"{path}lanes")
+        return {"clock_hz": clock, "lanes": lanes, "peak_flops_per_s": lanes * clock}
+    if not isinstance(engine, RatedEngine):
+        raise InputError("no figures are known for this kind of engine", field=path[:-1])
+    figures = {
+        leaf.path.removeprefix(path): values(leaf.path)
+        for leaf in values.leaves.values()
+        if leaf.path.startswith(path) and leaf.kind in ("number", "integer")
+    }
+    return figures | {"clock_hz": values.or_else(path + "clock_hz", clock)}
