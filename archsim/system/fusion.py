@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from archsim.workload.fold import unfold
 from archsim.workload.graph import Operation, Workload
 
 
@@ -46,8 +47,10 @@ def plan_steps(workload: Workload, fuse: bool = True) -> list[Step]:
             reads that value.
 
     Returns:
-        Steps; views disappear, as nothing is computed or moved.
+        Steps; views disappear, as nothing is computed or moved. The copies of blocks are written
+        out.
     """
+    workload = unfold(workload)
     steps: list[Step] = []
     maker: dict[str, Step] = {}  # step that last wrote the value behind a tensor
     alias: dict[str, str] = {}  # a view's output stands for its input

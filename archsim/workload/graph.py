@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from archsim.errors import InputError
 
@@ -25,6 +25,12 @@ ROLES: tuple[str, ...] = ("input", "weight", "activation", "output", "kv_cache",
 #: independent matmul), output channel / column, input channel / reduction, output row / token,
 #: output column, filter row, filter column.
 CANONICAL_DIMS = ("N", "G", "M", "C", "P", "Q", "R", "S")
+
+#: Roles of tensors nobody writes of which every copy of a block has its own.
+PER_COPY = ("weight", "kv_cache")
+
+#: What an operation may say beside its extents.
+Attribute = int | float | str
 
 #: One rank of an affine projection: ((dimension, coefficient), ...), e.g. (("P", 2), ("R", 1)).
 Rank = tuple[tuple[str, int], ...]
@@ -142,6 +148,8 @@ class Operation:
         view: True if nothing moves and nothing is computed (reshape, flatten, identity).
         fusable: True if a vector operation can be applied to its first input as it is produced,
             element by element (activation, folded normalisation, scaling, residual add).
+        attributes: ``(name, value)`` facts that extents do not say and an engine may use, e.g.
+            ``kernel`` (operations of one name may run as one kernel), ``heads``, ``window``.
     """
 
     name: str
@@ -152,10 +160,13 @@ class Operation:
     vector_ops: int = 0
     view: bool = False
     fusable: bool = False
+    attributes: tuple[tuple[str, Attribute], ...] = ()
 
     def __post_init__(self) -> None:
         if self.vector_ops < 0:
             raise InputError("vector_ops must not be negative", field=self.name)
+        if len({name for name, _ in self.attributes}) != len(self.attributes):
+            raise InputError("attribute named twice", field=self.name)
         if self.view and (self.einsum is not None or self.vector_ops):
             raise InputError("a view cannot compute", field=self.name)
 
@@ -163,6 +174,41 @@ class Operation:
     def macs(self) -> int:
         """Multiply-accumulates (0 for vector operations)."""
         return self.einsum.macs if self.einsum else 0
+
+    def attribute(self, name: str, otherwise: Any = None) -> Any:
+        """Value of an attribute, or ``otherwise`` where it is not given."""
+        return dict(self.attributes).get(name, otherwise)
+
+
+@dataclass(frozen=True)
+class Block:
+    """Neighbouring operations that stand for several equal copies in a chain, such as layers.
+
+    Weights, caches and values that only operations of the block touch exist once a copy; what is
+    listed in ``carried`` or ``shared``, or is made outside, does not. ``archsim.workload.fold``
+    writes the copies out.
+
+    Attributes:
+        name: Unique within the workload; copies are named ``NAME.INDEX``.
+        count: Number of copies.
+        first: Name of the first operation.
+        last: Name of the last operation.
+        carried: ``(read, written)`` tensors of equal shape: what one copy writes, the next reads.
+        shared: Weights and constants that all copies have in common.
+        start: Index of the first copy.
+    """
+
+    name: str
+    count: int
+    first: str
+    last: str
+    carried: tuple[tuple[str, str], ...] = ()
+    shared: tuple[str, ...] = ()
+    start: int = 0
+
+    def __post_init__(self) -> None:
+        if self.count < 1 or self.start < 0:
+            raise InputError("a block needs a copy", field=self.name, found=self.count)
 
 
 @dataclass(frozen=True)
@@ -177,6 +223,8 @@ class Workload:
         licence: Licence of the source.
         batch: The batch the extents are written for; None if the graph knows no batch and so
             cannot be rescaled (see ``archsim.workload.batch.rebatch``).
+        blocks: Stretches of operations that stand for several copies, in order. Everything that
+            counts (``macs``, ``parameters``, a summary) counts every copy.
     """
 
     name: str
@@ -185,6 +233,7 @@ class Workload:
     source: str = ""
     licence: str = ""
     batch: int | None = None
+    blocks: tuple[Block, ...] = ()
 
     def __post_init__(self) -> None:
         if self.batch is not None and self.batch < 1:
@@ -229,16 +278,82 @@ class Workload:
                         field=operation.name,
                     )
             produced.update(operation.outputs)
+        self._check_blocks()
+
+    def _check_blocks(self) -> None:
+        place = {operation.name: i for i, operation in enumerate(self.operations)}
+        end = -1
+        for block in self.blocks:
+            where = f"blocks.{block.name}"
+            for name in (block.first, block.last):
+                if name not in place:
+                    raise InputError("no such operation", source=self.name, field=where, found=name)
+            if not end < place[block.first] <= place[block.last]:
+                raise InputError("blocks overlap or run backwards", source=self.name, field=where)
+            end = place[block.last]
+            inside = self.operations[place[block.first] : end + 1]
+            written = {tensor for operation in inside for tensor in operation.outputs}
+            for before, after in block.carried:
+                known = before in self.tensors and after in written and before not in written
+                if not known or self.tensors[before].shape != self.tensors[after].shape:
+                    raise InputError(
+                        "carries what is not of one shape, made outside and made inside",
+                        source=self.name,
+                        field=where,
+                        found=(before, after),
+                    )
+        if len({block.name for block in self.blocks}) != len(self.blocks):
+            raise InputError("block named twice", source=self.name, field="blocks")
+
+    @cached_property
+    def copies(self) -> dict[str, int]:
+        """How many copies each operation stands for."""
+        times = {operation.name: 1 for operation in self.operations}
+        names = list(times)
+        for block in self.blocks:
+            for name in names[names.index(block.first) : names.index(block.last) + 1]:
+                times[name] = block.count
+        return times
+
+    @cached_property
+    def tensor_copies(self) -> dict[str, int]:
+        """How many copies each tensor stands for: those of the one block that alone touches it."""
+        times = dict.fromkeys(self.tensors, 1)
+        users: dict[str, set[int]] = {}
+        home: dict[str, int] = {}
+        names = [operation.name for operation in self.operations]
+        for index, block in enumerate(self.blocks):
+            stretch = names[names.index(block.first) : names.index(block.last) + 1]
+            home.update(dict.fromkeys(stretch, index))
+        for operation in self.operations:
+            for tensor in (*operation.inputs, *operation.outputs):
+                users.setdefault(tensor, set()).add(home.get(operation.name, -1))
+        for tensor, where in users.items():
+            made = home.get(self.producers[tensor], -1) if tensor in self.producers else None
+            index = made if made is not None else next(iter(where)) if len(where) == 1 else -1
+            if index < 0:
+                continue
+            block = self.blocks[index]
+            outer = {before for before, _ in block.carried} | set(block.shared)
+            per_copy = made is not None or self.tensors[tensor].role in PER_COPY
+            if tensor not in outer and per_copy:
+                times[tensor] = block.count
+        return times
 
     @property
     def macs(self) -> int:
-        """Multiply-accumulates of the whole graph."""
-        return sum(operation.macs for operation in self.operations)
+        """Multiply-accumulates of the whole graph, all copies of its blocks."""
+        if not self.blocks:
+            return sum(operation.macs for operation in self.operations)
+        return sum(operation.macs * self.copies[operation.name] for operation in self.operations)
 
     @property
     def parameters(self) -> int:
-        """Elements of all weight tensors."""
-        return sum(t.elements for t in self.tensors.values() if t.role == "weight")
+        """Elements of all weight tensors, all copies of the blocks."""
+        weights = [t for t in self.tensors.values() if t.role == "weight"]
+        if not self.blocks:
+            return sum(t.elements for t in weights)
+        return sum(t.elements * self.tensor_copies[t.name] for t in weights)
 
     @cached_property
     def producers(self) -> dict[str, str]:

@@ -67,13 +67,15 @@ def summary(workload: Workload) -> Summary:
     kinds: Counter[str] = Counter()
     macs: Counter[str] = Counter()
     scalar: Counter[str] = Counter()
+    copies, tensor_copies = workload.copies, workload.tensor_copies
     for op in workload.operations:
-        kinds[op.kind] += 1
-        macs[op.kind] += op.macs
-        scalar[op.kind] += op.vector_ops
+        times = copies[op.name]
+        kinds[op.kind] += times
+        macs[op.kind] += op.macs * times
+        scalar[op.kind] += op.vector_ops * times
     tensors = workload.tensors
     moved = (
-        tensors[t].size_bytes
+        tensors[t].size_bytes * copies[op.name]
         for op in workload.operations
         if _moves(op)
         for t in (*op.inputs, *op.outputs)
@@ -85,10 +87,14 @@ def summary(workload: Workload) -> Summary:
         workload.macs,
         {kind: count for kind, count in macs.items() if count},
         workload.parameters,
-        sum(t.size_bytes for t in tensors.values() if t.role == "weight"),
+        sum(t.size_bytes * tensor_copies[t.name] for t in tensors.values() if t.role == "weight"),
         sum(scalar.values()),
         {kind: count for kind, count in scalar.items() if count},
         sum(moved),
-        sum(t.size_bytes for t in tensors.values() if t.role in ("activation", "input", "output")),
+        sum(
+            t.size_bytes * tensor_copies[t.name]
+            for t in tensors.values()
+            if t.role in ("activation", "input", "output")
+        ),
         len({einsum_key(op.einsum) for op in workload.operations if op.einsum}),
     )

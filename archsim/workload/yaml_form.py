@@ -17,7 +17,7 @@ from typing import Any
 from archsim.errors import InputError
 from archsim.inputs import load_yaml, parse_yaml, validate
 from archsim.workload.builder import BEFORE_BIAS, BIAS
-from archsim.workload.graph import Access, Einsum, Operation, Rank, Tensor, Workload
+from archsim.workload.graph import Access, Block, Einsum, Operation, Rank, Tensor, Workload
 from archsim.workload.operators import VECTOR_KINDS, is_fusable, vector_ops
 from archsim.workload.yaml_lines import conv_nest, gemm_nest, matmul_nest
 from archsim.workload.yaml_schema import (
@@ -261,7 +261,11 @@ class Reader:
             EinsumLine: self.einsum,
             VectorLine: self.vector,
         }
+        position = len(self.operations)
         readers[type(line)](line)
+        if line.attributes:
+            given = tuple(line.attributes.items())
+            self.operations[position] = replace(self.operations[position], attributes=given)
 
     def workload(self) -> Workload:
         """Read every line."""
@@ -278,6 +282,18 @@ class Reader:
             document.source,
             document.licence,
             document.batch,
+            tuple(
+                Block(
+                    line.name,
+                    line.count,
+                    line.first,
+                    line.last,
+                    tuple(line.carried.items()),
+                    tuple(line.shared),
+                    line.start,
+                )
+                for line in document.blocks
+            ),
         )
 
 

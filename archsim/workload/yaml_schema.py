@@ -5,7 +5,15 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Discriminator, Field, StrictBool, StrictInt, Tag
+from pydantic import (
+    AfterValidator,
+    Discriminator,
+    Field,
+    StrictBool,
+    StrictFloat,
+    StrictInt,
+    Tag,
+)
 
 from archsim.inputs import Strict
 from archsim.workload.builder import MAX_EXTENT, MAX_OPERATIONS, MAX_RANK
@@ -50,6 +58,10 @@ class TensorLine(Strict):
     density: Annotated[float, Field(gt=0, le=1)] = 1.0
 
 
+#: What an attribute of an operation may be.
+AttributeValue = StrictInt | StrictFloat | Annotated[str, Field(strict=True, max_length=512)]
+
+
 class _Line(Strict):
     """What all operation lines have: ``out`` is the operation's own name if left out."""
 
@@ -57,6 +69,7 @@ class _Line(Strict):
     kind: Name
     out: Names | None = None
     shape: Shape | None = None
+    attributes: Annotated[dict[Name, AttributeValue], Field(max_length=64)] | None = None
 
 
 class ConvLine(_Line):
@@ -197,6 +210,28 @@ Line = Annotated[
 ]
 
 
+class BlockLine(Strict):
+    """Neighbouring operations that stand for several equal copies in a chain, such as layers.
+
+    Attributes:
+        name: Name of the block; an operation ``NAME.rest`` of copy 3 is ``NAME.3.rest``.
+        count: Number of copies.
+        first: Name of the first operation.
+        last: Name of the last operation.
+        carried: What a copy reads: what the copy before it wrote.
+        shared: Weights and constants that all copies have in common.
+        start: Index of the first copy.
+    """
+
+    name: Name
+    count: Annotated[StrictInt, Field(ge=1, le=1_000_000)]
+    first: Name
+    last: Name
+    carried: dict[Name, Name] = Field(default_factory=dict)
+    shared: list[Name] = Field(default_factory=list)
+    start: Annotated[StrictInt, Field(ge=0, le=1_000_000)] = 0
+
+
 class Document(Strict):
     """A workload file.
 
@@ -209,6 +244,7 @@ class Document(Strict):
         tensors: Tensors that no operation implies (inputs, embeddings, ...).
         operations: In an order that respects their dependences.
         outputs: Tensors that are results of the graph.
+        blocks: Stretches of operations that stand for several copies.
     """
 
     name: Name
@@ -219,3 +255,4 @@ class Document(Strict):
     tensors: dict[Name, TensorLine] = Field(default_factory=dict)
     operations: Annotated[list[Line], Field(max_length=MAX_OPERATIONS)]
     outputs: list[Name] = Field(default_factory=list)
+    blocks: Annotated[list[BlockLine], Field(max_length=1000)] = Field(default_factory=list)

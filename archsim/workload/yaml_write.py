@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from archsim.errors import InputError
 from archsim.inputs import _Loader
 from archsim.workload.builder import BEFORE_BIAS, BIAS
-from archsim.workload.graph import Access, Operation, Tensor, Workload
+from archsim.workload.graph import Access, Block, Operation, Tensor, Workload
 from archsim.workload.operators import window_of
 from archsim.workload.yaml_form import Reader
 from archsim.workload.yaml_lines import conv_fields, matmul_fields
@@ -101,7 +101,24 @@ def dumps(workload: Workload) -> str:
     ]
     if outputs:
         parts.append(f"outputs: {_flow(outputs)}")
+    if workload.blocks:
+        parts.append("blocks:")
+        parts += [f"  - {_flow(_block(block))}" for block in workload.blocks]
     return "\n".join(parts) + "\n"
+
+
+def _block(block: Block) -> Fields:
+    """The line of a block."""
+    fields: Fields = {
+        "name": block.name,
+        "count": block.count,
+        "first": block.first,
+        "last": block.last,
+        "carried": dict(block.carried),
+        "shared": list(block.shared),
+        "start": block.start,
+    }
+    return {key: value for key, value in fields.items() if value or key == "count"}
 
 
 def _number(value: float) -> int | float:
@@ -173,7 +190,9 @@ class _Writer:
 
     def line(self, operations: tuple[Operation, ...]) -> tuple[Fields, int]:
         """The first candidate that reads back as the operation(s)."""
+        said = dict(operations[0].attributes) or None
         for model, fields, taken in self.candidates(operations):
+            fields = {**fields, "attributes": said}
             fields = {key: value for key, value in fields.items() if value is not None}
             if self.read(model, fields, self.actual) == operations[:taken]:
                 return self.declare(model, fields, operations[:taken]), taken
