@@ -151,7 +151,7 @@ def test_the_layer_mapper_says_why_it_cannot_take_a_machine():
     with pytest.raises(InputError, match="several devices"):
         resolve(load_machine("tpu_v4ix4"))
     assert resolve(load_machine("tpu_v4i")).sound.all()
-    assert len(resolve(load_machine("tpu_v4ix4"), engine="mxu")) == 1
+    assert len(resolve(load_machine("tpu_v4ix4"), engine="array")) == 1
 
 
 def test_a_slow_write_limits_the_tier_of_a_spatial_engine():
