@@ -13,6 +13,7 @@ from archsim.errors import ArchsimError, InputError
 #: Comparison, the module and function that make it, and what it needs.
 COMPARISONS = {
     "loopnest": "counts, cycles and energy beside Timeloop",
+    "dosa": "6,000 Gemmini machines, layers and mappings beside Timeloop",
     "systolic": "cycles, utilisation and reads beside SCALE-Sim",
     "eyeriss": "AlexNet beside the Eyeriss chip",
     "mapper": "mappings of little effort beside those of much",
