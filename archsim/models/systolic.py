@@ -16,10 +16,17 @@ A fold takes ``2 R + C + T - 2`` cycles with T the streamed extent: R to load wh
 drain what was accumulated, T to stream, R + C - 2 for the skew (Samajdar et al., "SCALE-Sim:
 Systolic CNN Accelerator Simulator", 2018, equation 3).
 
-With ``compat="scalesim"`` the stall-free reports of SCALE-Sim 3.0 are reproduced exactly. They
-differ in three ways: the last cycle's index is reported for the number of cycles (one less), the
-output-stationary fold leaves out the R cycles of its drain, and its output writes count R + C null
-requests a fold.
+The default is the exact count for such an array, as a simulation that moves every word through
+every register finds it (``tests/models/systolic_simulator.py``). With ``compat="scalesim"`` the
+stall-free reports of SCALE-Sim 3.0 are reproduced figure for figure instead. They differ by
+
+* cycles: the index of the last cycle stands for their number, one less a layer;
+* cycles of an output-stationary fold: the R cycles in which the results leave the array are left
+  out (the paper's equation has them);
+* output-stationary writes: R + C requests a fold that carry no result are counted;
+* utilisation while computing, weight- and input-stationary: the columns' skew is counted twice.
+
+Bandwidth from outside the array is unlimited unless :func:`off_array_words` is asked.
 """
 
 from __future__ import annotations
@@ -33,7 +40,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from archsim.errors import InputError
 from archsim.inputs import read_text
-from archsim.workload.graph import Einsum
+from archsim.workload.graph import Einsum, Workload
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -184,40 +191,158 @@ def matrix_sizes(einsum: Einsum) -> tuple[int, int, int, int]:
 
 @dataclass(frozen=True)
 class SystolicArray:
-    """What a SCALE-Sim configuration says about the array.
+    """A systolic array with the buffers around it.
 
     Attributes:
         rows, columns: Its size.
         dataflow: As :func:`evaluate_systolic` takes it.
+        buffer_words: Words of the input, weight and output buffers; None leaves them unlimited.
+        words_per_cycle: Words a cycle from and to the memory behind the buffers; None is unlimited.
     """
 
     rows: int
     columns: int
     dataflow: str
+    buffer_words: tuple[int, int, int] | None = None
+    words_per_cycle: int | None = None
+
+
+@dataclass(frozen=True)
+class SystolicLayer:
+    """One layer on one array.
+
+    Attributes:
+        name: Of the operation; of one group of it under ``compat="scalesim"``.
+        m, n, k: Sizes of its matrix product.
+        products: Independent products of that size (groups, heads), one after the other.
+        cost: Figures of one product.
+        off_array_words: Words moved from and to the memory behind the buffers, all products.
+        cycles: Of all products, no fewer than the words take at the array's bandwidth.
+    """
+
+    name: str
+    m: int
+    n: int
+    k: int
+    products: int
+    cost: SystolicCost
+    off_array_words: int
+    cycles: int
+
+
+def off_array_words(
+    unique: tuple[int, int, int],
+    cost: SystolicCost,
+    buffer_words: tuple[int, int, int] | None,
+) -> int:
+    """Words one product moves from and to the memory behind the array's buffers.
+
+    An operand that fits half of its buffer (the other half is being filled) is fetched once; one
+    that does not is fetched whenever the array reads it. Results that fit are written once, others
+    whenever the array writes them, and read back in between as partial sums.
+
+    Args:
+        unique: Words of the input, weight and output tensors.
+        cost: Of :func:`evaluate_systolic`, of one product.
+        buffer_words: Words of the three buffers; None is unlimited.
+    """
+    asked = (int(cost.input_reads), int(cost.weight_reads))
+    words = 0
+    for t, every_time in enumerate(asked):
+        fits = buffer_words is None or 2 * unique[t] <= buffer_words[t]
+        words += min(unique[t], every_time) if fits else every_time
+    written = int(cost.output_writes)
+    if buffer_words is None or 2 * unique[2] <= buffer_words[2]:
+        return words + unique[2]
+    return words + written + (written - unique[2])
+
+
+def systolic_layers(
+    workload: Workload, array: SystolicArray, compat: str | None = None
+) -> list[SystolicLayer]:
+    """Every matrix product of a workload on a systolic array, in the workload's order.
+
+    Args:
+        workload: Operations without a loop nest (activations, pooling) are left out.
+        array: The array.
+        compat: ``"scalesim"``: see the module; the groups of a grouped layer are rows of their
+            own, as SCALE-Sim reports them, and bandwidth is unlimited.
+
+    Raises:
+        InputError: The workload has no matrix product, or one is too large.
+    """
+    evaluate_systolic(1, 1, 1, array.rows, array.columns, array.dataflow, compat)  # or an error
+    found = []
+    for operation in workload.operations:
+        if operation.einsum is None:
+            continue
+        m, n, k, products = matrix_sizes(operation.einsum)
+        try:
+            cost = evaluate_systolic(m, n, k, array.rows, array.columns, array.dataflow, compat)
+        except InputError as error:
+            field = f"{operation.name}: {error.field}" if error.field else operation.name
+            raise InputError(
+                error.message, source=workload.name, field=field, found=error.found,
+                expected=error.expected,
+            ) from None  # fmt: skip
+        plain = cost
+        if compat:  # what moves is no matter of how it is reported
+            plain = evaluate_systolic(m, n, k, array.rows, array.columns, array.dataflow)
+        sizes = [
+            -(-workload.tensors[a.tensor].elements // products) for a in operation.einsum.operands
+        ]
+        words = off_array_words((sizes[0], sizes[1], m * n), plain, array.buffer_words)
+        cycles = int(cost.cycles)
+        if compat is None and array.words_per_cycle:
+            cycles = max(cycles, -(-words // array.words_per_cycle))
+        if compat and products > 1:
+            found += [
+                SystolicLayer(f"{operation.name}Channel_{i}", m, n, k, 1, cost, words, cycles)
+                for i in range(products)
+            ]
+        else:
+            found.append(
+                SystolicLayer(
+                    operation.name, m, n, k, products, cost, products * words, products * cycles
+                )
+            )
+    if not found:
+        raise InputError("no matrix product in the workload", source=workload.name)
+    return found
+
+
+#: Words SCALE-Sim's buffers hold a kilobyte: it takes a word to be a byte.
+WORDS_PER_KB = 1024
 
 
 def read_scalesim_config(path: str | Path) -> SystolicArray:
     """Read a SCALE-Sim ``.cfg`` file.
 
+    Its buffer sizes are optional. ``InterfaceBandwidth: USER`` takes the first ``Bandwidth`` as
+    words a cycle; ``CALC``, or none, leaves the bandwidth unlimited.
+
     Raises:
-        InputError: Names the field that is missing or wrong.
+        InputError: Names the field that is missing or wrong, or that is on and not modelled
+            (sparsity, bank layouts).
     """
     parser = configparser.ConfigParser(interpolation=None)
     try:
         parser.read_string(read_text(path))
     except configparser.Error as error:
-        text = " ".join(str(error).split())
+        text = " ".join(str(error).replace("'<string>'", "the file").split())
         raise InputError(f"not a configuration file: {text}", source=path) from None
     section = "architecture_presets"
 
-    def value(key: str) -> str:
+    def value(key: str, section: str = section, default: str | None = None) -> str:
         try:
             return parser.get(section, key).strip()
         except configparser.Error:
+            if default is not None:
+                return default
             raise InputError("missing", source=path, field=f"{section}.{key}") from None
 
-    def size(key: str) -> int:
-        text = value(key)
+    def size(key: str, default: str | None = None) -> int:
+        text = value(key, default=default).split(",")[0].strip()
         if not (text.isascii() and text.isdigit() and len(text) < 9 and 1 <= int(text) <= MAX_SIZE):
             raise InputError(
                 "not a size", source=path, field=f"{section}.{key}", found=text,
@@ -225,10 +350,30 @@ def read_scalesim_config(path: str | Path) -> SystolicArray:
             )  # fmt: skip
         return int(text)
 
-    dataflow = value("Dataflow").lower()
-    if dataflow not in DATAFLOWS:
-        raise InputError(
-            "unknown dataflow", source=path, field=f"{section}.Dataflow", found=dataflow,
-            expected=", ".join(DATAFLOWS),
-        )  # fmt: skip
-    return SystolicArray(size("ArrayHeight"), size("ArrayWidth"), DATAFLOWS[dataflow])
+    def choice(field: str, allowed: tuple[str, ...], default: str | None = None) -> str:
+        place, key = field.split(".")
+        text = value(key, place, default).lower()
+        if text not in allowed:
+            raise InputError(
+                f"unknown {key}", source=path, field=field, found=text,
+                expected=", ".join(allowed),
+            )  # fmt: skip
+        return text
+
+    for field in (
+        "sparsity.SparsitySupport", "layout.IfmapCustomLayout", "layout.FilterCustomLayout",
+    ):  # fmt: skip
+        if choice(field, ("true", "false"), "false") == "true":
+            raise InputError("not modelled", source=path, field=field, expected="false")
+    keys = ("IfmapSramSzkB", "FilterSramSzkB", "OfmapSramSzkB")
+    held = None
+    if any(parser.has_option(section, key) for key in keys):
+        held = tuple(size(key) * WORDS_PER_KB for key in keys)
+    mode = choice("run_presets.InterfaceBandwidth", ("calc", "user"), "calc")
+    return SystolicArray(
+        size("ArrayHeight"),
+        size("ArrayWidth"),
+        DATAFLOWS[choice(f"{section}.Dataflow", tuple(DATAFLOWS))],
+        (held[0], held[1], held[2]) if held else None,
+        size("Bandwidth") if mode == "user" else None,
+    )

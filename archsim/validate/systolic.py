@@ -9,12 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from archsim.errors import InputError
-from archsim.models.systolic import (
-    SystolicCost,
-    evaluate_systolic,
-    matrix_sizes,
-    read_scalesim_config,
-)
+from archsim.models.systolic import SystolicLayer, read_scalesim_config, systolic_layers
 from archsim.validate.references import references, table
 from archsim.workload.scalesim import import_scalesim
 
@@ -27,6 +22,9 @@ FIGURES = (
     ("input_reads", "DETAILED_ACCESS", "SRAM IFMAP Reads", 1),
     ("weight_reads", "DETAILED_ACCESS", "SRAM Filter Reads", 1),
     ("output_writes", "DETAILED_ACCESS", "SRAM OFMAP Writes", 1),
+    ("input_reads_per_cycle", "BANDWIDTH", "Avg IFMAP SRAM BW", 1),
+    ("weight_reads_per_cycle", "BANDWIDTH", "Avg FILTER SRAM BW", 1),
+    ("output_writes_per_cycle", "BANDWIDTH", "Avg OFMAP SRAM BW", 1),
 )
 
 
@@ -59,33 +57,36 @@ def compare_reports() -> list[ReportComparison]:
     found = []
     for network in sorted(path for path in (root / "reports").iterdir() if path.is_dir()):
         workload = import_scalesim(root / "topologies" / f"{network.name}.csv")
-        sizes = np.array([matrix_sizes(op.einsum)[:3] for op in workload.operations if op.einsum])
-        names = [op.name for op in workload.operations]
         for folder in sorted(path for path in network.iterdir() if path.is_dir()):
             array = read_scalesim_config(root / "configs" / f"{folder.name}.cfg")
-            m, n, k = sizes.T
             ours, corrected = (
-                evaluate_systolic(m, n, k, array.rows, array.columns, array.dataflow, compat)
-                for compat in ("scalesim", None)
+                systolic_layers(workload, array, compat) for compat in ("scalesim", None)
             )
-            found.append(_compare(f"{network.name} {folder.name}", folder, names, ours, corrected))
+            found.append(_compare(f"{network.name} {folder.name}", folder, ours, corrected))
     return found
 
 
 def _compare(
-    name: str, folder: Path, names: list[str], ours: SystolicCost, corrected: SystolicCost
+    name: str, folder: Path, ours: list[SystolicLayer], corrected: list[SystolicLayer]
 ) -> ReportComparison:
     differing = []
     for figure, report, column, factor in FIGURES:
         stored = _column(folder / f"{report}_REPORT.csv", column)
-        if len(stored) != len(names):
+        if len(stored) != len(ours):
             raise InputError("has other layers than the topology", source=folder, found=len(stored))
-        found = getattr(ours, figure) * factor
-        for layer, mine, theirs in zip(names, found, stored, strict=True):
+        for layer, theirs in zip(ours, stored, strict=True):
+            mine = _figure(layer, figure) * factor
             if not np.isclose(mine, theirs, rtol=1e-12, atol=0):
-                differing.append(f"{layer} {column}: {mine} instead of {theirs}")
+                differing.append(f"{layer.name} {column}: {mine} instead of {theirs}")
     cycles = int(sum(_column(folder / "COMPUTE_REPORT.csv", "Total Cycles")))
-    return ReportComparison(name, len(names), tuple(differing), cycles, int(corrected.cycles.sum()))
+    more = sum(layer.products * int(layer.cost.cycles) for layer in corrected)
+    return ReportComparison(name, len(ours), tuple(differing), cycles, more)
+
+
+def _figure(layer: SystolicLayer, figure: str) -> float:
+    whole, per_cycle, _ = figure.partition("_per_cycle")
+    value = float(getattr(layer.cost, whole))
+    return value / float(layer.cost.cycles) if per_cycle else value
 
 
 def _column(path: Path, column: str) -> list[float]:
@@ -114,7 +115,9 @@ def validate_systolic() -> bool:
             print(f"  {c.name}: {difference}")
     print(
         "Figures: " + ", ".join(column for _, _, column, _ in FIGURES) + ".\n"
-        "corrected: our default. It counts cycles rather than the last cycle's index, and the "
-        "cycles an output-stationary array drains, which SCALE-Sim's reports leave out."
+        "corrected: our default, as an array stepped cycle by cycle counts it. It has the cycles\n"
+        "an output-stationary array takes to hand out its results (SCALE-Sim leaves them out) and\n"
+        "counts cycles, not the last cycle's index; null requests are no writes; the\n"
+        "columns' skew is part of a fold once."
     )
     return not any(c.differing for c in compared)
