@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from archsim.models.loopnest.timeloop import TimeloopResult, read_case
+from archsim.validate.loopnest_sparse import validate_sparse
 from archsim.validate.references import references, table
 
 #: Kinds of counts Timeloop prints for every level and tensor.
@@ -52,7 +53,7 @@ class TimeloopComparison:
 
 
 def timeloop_cases() -> list[Path]:
-    """Folders of the dense cases (the sparse one is another model's)."""
+    """Folders of the dense cases (the sparse one is in ``loopnest_sparse``)."""
     folders = sorted(path for path in references("timeloop").iterdir() if path.is_dir())
     return [path for path in folders if "sparse" not in path.name]
 
@@ -133,4 +134,6 @@ def validate_loopnest() -> bool:
                 f"under compat='timeloop'. The exact count, our default: {c.exact.cycles:.0f} "
                 f"cycles instead of {c.result.cycles:.0f}."
             )
-    return all(c.equal for c in compared)
+    print()
+    sparse = validate_sparse()
+    return sparse and all(c.equal for c in compared)

@@ -1,0 +1,329 @@
+"""Where the non-zeros of a tensor are: how many a tile holds, and how often it holds none.
+
+A tile is a box of the tensor, given by its extents, one a rank. The figures are expectations over
+the random positions of the non-zeros, and over the aligned positions of the tile where the pattern
+is not the same everywhere. Models follow Sparseloop (Wu et al., MICRO 2022, section 5.2); N:M is
+NVIDIA's structured sparsity (Mishra et al., "Accelerating Sparse Deep Neural Networks", 2021).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from functools import lru_cache
+from math import ceil, comb, prod
+
+import numpy as np
+
+from archsim.errors import InputError
+
+#: Beyond so many standard deviations a count has no weight (hypergeometric tails are thinner).
+TAIL = 12.0
+Shape = tuple[int, ...]
+
+
+class Density(ABC):
+    """Distribution of the non-zeros of a tensor.
+
+    Attributes:
+        average: Fraction of non-zeros, in (0, 1].
+    """
+
+    average: float
+
+    @abstractmethod
+    def distribution(self, shape: Shape) -> tuple[np.ndarray, np.ndarray]:
+        """Non-zeros in a tile of that shape: counts int64[K] and their probabilities."""
+
+    def empty(self, shape: Shape) -> float:
+        """Probability that a tile holds no non-zero."""
+        counts, weight = _cached(self, shape)
+        return float(weight[counts == 0].sum())
+
+    def nonzeros(self, shape: Shape) -> float:
+        """Expected non-zeros of a tile."""
+        counts, weight = _cached(self, shape)
+        return float(counts @ weight)
+
+    def blocks(self, shape: Shape, width: int) -> float:
+        """Expected number of blocks of ``width`` words that a tile's non-zeros fill."""
+        counts, weight = _cached(self, shape)
+        return float(-(-counts // width) @ weight)
+
+    def occupancy(self, shape: Shape, confidence: float) -> int:
+        """Non-zeros that a tile does not exceed with at least that probability."""
+        counts, weight = _cached(self, shape)
+        if confidence >= 1.0:
+            return int(counts[-1])
+        return int(counts[np.searchsorted(np.cumsum(weight), confidence - 1e-12)])
+
+
+@lru_cache(maxsize=65536)
+def _cached(density: Density, shape: Shape) -> tuple[np.ndarray, np.ndarray]:
+    counts, weight = density.distribution(tuple(int(n) for n in shape))
+    rank = np.argsort(counts)
+    return counts[rank], weight[rank]
+
+
+def _checked(value: float) -> float:
+    if not 0.0 < value <= 1.0:
+        raise InputError("density must lie in (0, 1]", found=value)
+    return float(value)
+
+
+class FixedStructured(Density):
+    """Every tile holds the same share; where that is no whole number, the two next to it.
+
+    Args:
+        average: Fraction of non-zeros.
+    """
+
+    def __init__(self, average: float) -> None:
+        self.average = _checked(average)
+
+    def distribution(self, shape: Shape) -> tuple[np.ndarray, np.ndarray]:
+        share = prod(shape) * self.average
+        low = int(np.floor(share + 1e-9))
+        more = max(0.0, share - low)
+        if more < 1e-9:
+            return np.array([low]), np.ones(1)
+        return np.array([low, low + 1]), np.array([1.0 - more, more])
+
+    def empty(self, shape: Shape) -> float:
+        """As in the base class, without the table."""
+        return max(0.0, 1.0 - prod(shape) * self.average)
+
+
+class Hypergeometric(Density):
+    """A fixed number of non-zeros anywhere in the tensor, every placement equally likely.
+
+    Args:
+        average: Fraction of non-zeros; their number is rounded up.
+        size: Words of the tensor.
+    """
+
+    def __init__(self, average: float, size: int) -> None:
+        self.size = int(size)
+        self.count = min(self.size, ceil(_checked(average) * self.size - 1e-9))
+        self.average = self.count / self.size
+
+    def empty(self, shape: Shape) -> float:
+        """Probability that no non-zero is among the tile's words."""
+        words = min(prod(shape), self.size)
+        if words + self.count > self.size:
+            return 0.0
+        fewer, other = sorted((words, self.count))
+        if fewer <= 4096:
+            rest = self.size - np.arange(fewer, dtype=np.float64)
+            return float(np.exp(np.log1p(-other / rest).sum()))
+        return float(np.exp(self._log_weight(words, np.zeros(1))[0]))
+
+    def nonzeros(self, shape: Shape) -> float:
+        """Expected non-zeros: the tile's share."""
+        return min(prod(shape), self.size) * self.average
+
+    def occupancy(self, shape: Shape, confidence: float) -> int:
+        """As in the base class; certainty is the tile full, or all there are in it."""
+        if confidence >= 1.0:
+            return min(prod(shape), self.count)
+        return super().occupancy(shape, confidence)
+
+    def blocks(self, shape: Shape, width: int) -> float:
+        """Expected blocks; where the count is spread over many blocks, its residue is uniform."""
+        if width == 1:
+            return self.nonzeros(shape)
+        words = min(prod(shape), self.size)
+        if self._deviation(words) > 4.0 * width:
+            return (self.nonzeros(shape) + 0.5 * (width - 1)) / width
+        return super().blocks(shape, width)
+
+    def _deviation(self, words: int) -> float:
+        if self.size == 1:
+            return 0.0
+        left = (self.size - words) / (self.size - 1)
+        return float(np.sqrt(words * self.average * (1.0 - self.average) * left))
+
+    def _log_weight(self, words: int, counts: np.ndarray) -> np.ndarray:
+        from scipy.special import gammaln
+
+        def choose(n, k):
+            return gammaln(n + 1.0) - gammaln(k + 1.0) - gammaln(n - k + 1.0)
+
+        zeros = self.size - self.count
+        pairs = choose(float(self.count), counts) + choose(float(zeros), words - counts)
+        return pairs - choose(float(self.size), float(words))
+
+    def distribution(self, shape: Shape) -> tuple[np.ndarray, np.ndarray]:
+        words = min(prod(shape), self.size)
+        low, high = max(0, words + self.count - self.size), min(words, self.count)
+        spread = TAIL * self._deviation(words) + 2.0
+        mean = words * self.average
+        first = max(low, int(mean - spread))
+        counts = np.arange(first, min(high, int(mean + spread) + 1) + 1)
+        weight = np.exp(self._log_weight(words, counts.astype(np.float64)))
+        return counts, weight / weight.sum()
+
+
+class NofM(Density):
+    """N non-zeros in every M consecutive words along one rank, in random places.
+
+    Args:
+        n: Non-zeros of a group; ``m``: words of a group.
+        axis: Rank the groups lie along.
+        extent: Extent of that rank in the tensor, a multiple of ``m``.
+    """
+
+    def __init__(self, n: int, m: int, axis: int, extent: int) -> None:
+        if not 1 <= n <= m:
+            raise InputError("N of N:M must lie in 1..M", found=f"{n}:{m}")
+        if extent % m:
+            raise InputError(f"the rank that {n}:{m} lies along must be a multiple", found=extent)
+        self.n, self.m, self.axis, self.extent = n, m, axis, extent
+        self.average = n / m
+
+    def _overlaps(self, length: int) -> dict[tuple[int, int], int]:
+        """How a tile cuts groups: (whole groups, words of cut ones) -> positions, as a count."""
+        found: dict[tuple, int] = {}
+        for start in range(0, self.extent, length):
+            stop = min(start + length, self.extent)
+            cuts = []
+            first, last = start // self.m, (stop - 1) // self.m
+            for group in {first, last}:
+                words = min(stop, (group + 1) * self.m) - max(start, group * self.m)
+                if words < self.m:
+                    cuts.append(words)
+            key = (last - first + 1 - len(cuts), *sorted(cuts))
+            found[key] = found.get(key, 0) + 1
+        return found
+
+    def _cut(self, words: int) -> np.ndarray:
+        """Probabilities of 0, 1 ... non-zeros among some words of one group."""
+        total = comb(self.m, self.n)
+        counts = range(min(words, self.n) + 1)
+        return np.array([comb(words, c) * comb(self.m - words, self.n - c) / total for c in counts])
+
+    def empty(self, shape: Shape) -> float:
+        """Probability that all the tile cuts from groups is zero (whole groups never are)."""
+        length = min(shape[self.axis], self.extent)
+        lines = prod(shape) // shape[self.axis]
+        overlaps = self._overlaps(length)
+        total = 0.0
+        for (whole, *cuts), times in overlaps.items():
+            if not whole:
+                total += times * prod(float(self._cut(words)[0]) for words in cuts) ** lines
+        return total / sum(overlaps.values())
+
+    def distribution(self, shape: Shape) -> tuple[np.ndarray, np.ndarray]:
+        length = min(shape[self.axis], self.extent)
+        lines = prod(shape) // shape[self.axis]
+        overlaps = self._overlaps(length)
+        weight: dict[int, float] = {}
+        for (whole, *cuts), times in overlaps.items():
+            one = np.ones(1)
+            for words in cuts:
+                one = np.convolve(one, self._cut(words))
+            chances = _sum_of(one, lines)
+            base = whole * self.n * lines
+            for extra, chance in zip(*chances, strict=True):
+                count = base + int(extra)
+                weight[count] = weight.get(count, 0.0) + chance * times
+        counts = np.array(sorted(weight))
+        return counts, np.array([weight[c] for c in counts]) / sum(overlaps.values())
+
+
+def _sum_of(one: np.ndarray, times: int) -> tuple[np.ndarray, np.ndarray]:
+    """Distribution of a sum of independent equal counts, by repeated squaring, tails cut."""
+    total, first = np.ones(1), 0
+    power, offset = one, 0
+    while times:
+        if times & 1:
+            total, first = _trim(np.convolve(total, power), first + offset)
+        times >>= 1
+        if times:
+            power, offset = _trim(np.convolve(power, power), 2 * offset)
+    return first + np.arange(len(total)), total
+
+
+def _trim(weight: np.ndarray, first: int) -> tuple[np.ndarray, int]:
+    kept = np.flatnonzero(weight > 1e-30)
+    return weight[kept[0] : kept[-1] + 1], first + int(kept[0])
+
+
+class Banded(Density):
+    """A matrix with non-zeros on a band around its diagonal.
+
+    Args:
+        rows, columns: Extents of the matrix.
+        half_width: Word (r, c) is non-zero where abs(r - c) <= half_width.
+    """
+
+    def __init__(self, rows: int, columns: int, half_width: int) -> None:
+        if half_width < 0:
+            raise InputError("the half-width of a band must not be negative", found=half_width)
+        self.rows, self.columns, self.half_width = rows, columns, half_width
+        self.average = self._band(np.arange(rows)).sum() / (rows * columns)
+        if self.average == 0.0:
+            raise InputError("the band misses the matrix", found=(rows, columns, half_width))
+
+    def _band(self, row: np.ndarray, first: int = 0, last: int | None = None) -> np.ndarray:
+        last = self.columns - 1 if last is None else last
+        low = np.maximum(row - self.half_width, first)
+        high = np.minimum(row + self.half_width, last)
+        return np.maximum(high - low + 1, 0)
+
+    def _matrix(self, shape: Shape) -> tuple[int, int]:
+        """Rows and columns of a tile; leading ranks of extent 1 do not count."""
+        if prod(shape[:-2]) != 1 or len(shape) < 2:
+            raise InputError("a band needs a matrix", found=shape)
+        return min(shape[-2], self.rows), min(shape[-1], self.columns)
+
+    def empty(self, shape: Shape) -> float:
+        """Share of the aligned tiles that the band misses."""
+        height, width = self._matrix(shape)
+        start = np.arange(0, self.rows, height)
+        stop = np.minimum(start + height, self.rows) - 1
+        low = np.maximum(start - self.half_width, 0)
+        high = np.minimum(stop + self.half_width, self.columns - 1)
+        met = np.where(low <= high, high // width - low // width + 1, 0).sum()
+        return 1.0 - met / (len(start) * -(-self.columns // width))
+
+    def distribution(self, shape: Shape) -> tuple[np.ndarray, np.ndarray]:
+        height, width = self._matrix(shape)
+        found: dict[int, int] = {0: 0}
+        per_row = -(-self.columns // width)
+        for start in range(0, self.rows, height):
+            lines = np.arange(start, min(start + height, self.rows))
+            low, high = lines[0] - self.half_width, lines[-1] + self.half_width
+            tiles = range(max(0, low) // width, min(self.columns - 1, high) // width + 1)
+            met = 0
+            for tile in tiles if low < self.columns else ():
+                words = int(self._band(lines, tile * width, (tile + 1) * width - 1).sum())
+                # The last tile of a row is cut by the matrix.
+                if (tile + 1) * width > self.columns:
+                    words = int(self._band(lines, tile * width).sum())
+                found[words] = found.get(words, 0) + 1
+                met += 1
+            found[0] += per_row - met
+        counts = np.array(sorted(c for c in found if found[c] or c))
+        weight = np.array([found[c] for c in counts], np.float64)
+        return counts, weight / weight.sum()
+
+
+class ActualData(Density):
+    """The tensor itself: figures are averages over the aligned tiles of its mask.
+
+    Args:
+        values: Any array; what is not zero counts.
+    """
+
+    def __init__(self, values: np.ndarray) -> None:
+        self.mask = np.asarray(values) != 0
+        self.average = _checked(float(self.mask.mean()))
+
+    def distribution(self, shape: Shape) -> tuple[np.ndarray, np.ndarray]:
+        if len(shape) != self.mask.ndim:
+            raise InputError("the tile has another rank than the data", found=shape)
+        sums = self.mask.astype(np.int64)
+        for axis, extent in enumerate(shape):
+            sums = np.add.reduceat(sums, np.arange(0, sums.shape[axis], extent), axis=axis)
+        counts, times = np.unique(sums, return_counts=True)
+        return counts, times / times.sum()
