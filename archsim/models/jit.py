@@ -85,8 +85,8 @@ def inlined(function: Callable) -> Any:
 
 
 def serial(function: Callable) -> Any:
-    """Compile a function that may allocate."""
-    return _compile(function)
+    """Compile a function that may allocate, whoever calls it."""
+    return _compile(function, _nrt=True)
 
 
 def parallel(function: Callable) -> Any:

@@ -16,6 +16,7 @@ from numba import get_num_threads, prange, set_num_threads
 from archsim.errors import InputError
 from archsim.hardware import EngineTable, Machine
 from archsim.models.jit import inner, parallel
+from archsim.models.lanes import LANES
 from archsim.models.loopnest import kernel as k
 from archsim.models.loopnest.dataflows import template_table
 from archsim.models.loopnest.mapper import EFFORTS, OBJECTIVES, map_operation
@@ -122,27 +123,30 @@ def evaluate_designs(
     slot_count, dim_count = fanout.shape[0], order.shape[1]
     wanted = layers.shape[0] == designs
     for c in prange((designs + CHUNK - 1) // CHUNK):
-        tiles, visits, again, copies, moving, counts = k.make_scratch(slot_count, dim_count)
-        factors = np.ones((2, slot_count, dim_count))
-        orders = np.zeros((2, slot_count, dim_count), np.int64)
-        for s in range(slot_count):
-            for d in range(dim_count):
-                orders[0, s, d] = d
-                orders[1, s, d] = d
-        results = np.zeros((2, k.RESULTS))
+        work = k.make_work(slot_count, dim_count)
+        rows = 1 + LANES  # the best mapping so far, and candidates
+        factors = np.ones((rows, slot_count, dim_count))
+        orders = np.zeros((rows, slot_count, dim_count), np.int64)
+        for w in range(rows):
+            for s in range(slot_count):
+                for d in range(dim_count):
+                    orders[w, s, d] = d
+        results = np.zeros((rows, k.RESULTS))
+        no_counts = np.zeros((0, slot_count, 3, 3))
+        engine_of = np.zeros(1, np.int64)
         tile, outside = np.empty(dim_count), np.empty(dim_count)
         reach, seen = np.empty(dim_count), np.empty(dim_count)
         probe = np.empty(dim_count)
         price = np.empty(3)
         done = np.empty((problem_count, k.RESULTS))
         for e in range(c * CHUNK, min(designs, (c + 1) * CHUNK)):
+            engine_of[0] = e
             for o in range(problem_count):
                 map_operation(
-                    floats, ints, o, e, fanout, keep, slot_table, engine, dataflow[e],
+                    floats, ints, o, engine_of, fanout, keep, slot_table, engine, dataflow[e],
                     objective, extra, unroll, alternatives, element, stationary, order, groups,
                     fanout_slots, axes, width[e], factors, orders, results,
-                    tile, outside, reach, seen, probe, price,
-                    tiles, visits, again, copies, moving, counts,
+                    tile, outside, reach, seen, probe, price, work, no_counts,
                 )  # fmt: skip
                 for j in range(k.RESULTS):
                     done[o, j] = results[0, j]

@@ -28,7 +28,7 @@ for _ in range(30):
     case = generate(rng)
     results, counts = price(case, random_engine(rng, len(case.spatial)))
     found.append([results.tolist(), counts.tolist()])
-print(json.dumps([hasattr(kernel.price, "py_func"), found]))
+print(json.dumps([hasattr(kernel.charge_slots, "py_func"), found]))
 """
 
 
@@ -57,7 +57,7 @@ def test_the_undecorated_functions_run_and_agree(monkeypatch):
         tables = random_engine(rng, len(case.spatial))
         drawn.append((case, tables, price(case, tables)))
     undecorated = [name for name, value in vars(k).items() if hasattr(value, "py_func")]
-    assert {"evaluate_rows", "count_words", "price", "chain_visits"} <= set(undecorated)
+    assert {"evaluate_rows", "evaluate_block", "charge_slots", "chain_visits"} <= set(undecorated)
     for name in undecorated:
         monkeypatch.setattr(k, name, getattr(k, name).py_func)
     for case, tables, (expected, expected_counts) in drawn:
@@ -68,12 +68,12 @@ def test_the_undecorated_functions_run_and_agree(monkeypatch):
 
 def test_chain_visits_of_a_residual_fanout():
     # Extent 5: a fanout of 2 takes tiles of 4 (two loops of 2), so 4 + 1: three inner tiles of 2.
-    factors = np.array([[[2], [2], [2]]])
-    tiles = np.array([[8.0], [4.0], [2.0], [1.0]])
+    bounds = np.full((3, 1, 1), 2.0)
+    tiles = np.array([8.0, 4.0, 2.0, 1.0]).reshape(4, 1, 1)
     fanout = np.array([True, False, False])
     for visits in (k.chain_visits, k.chain_visits.py_func):
-        every = visits(5.0, 0, factors, 0, tiles, fanout, 2, 2, True, -1, True, True)
-        longest = visits(5.0, 0, factors, 0, tiles, fanout, 2, 2, True, -1, False, False)
+        every = visits(5.0, 0, 0, bounds, tiles, fanout, 2, 2, True, -1, True, True)
+        longest = visits(5.0, 0, 0, bounds, tiles, fanout, 2, 2, True, -1, False, False)
         assert (every, longest) == (3.0, 2.0)
 
 
@@ -119,5 +119,5 @@ def test_a_change_in_any_module_a_function_depends_on_changes_its_stamp(tmp_path
 
 def test_cached_functions_carry_the_stamp():
     stamp = jit._fingerprint(Path(k.__file__).resolve())
-    for function in (k.evaluate_rows, k.price):
+    for function in (k.evaluate_rows, k.evaluate_block):
         assert function._cache._cache_file._source_stamp == stamp

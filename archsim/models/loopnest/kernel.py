@@ -1,9 +1,10 @@
-"""The hot loop: what one mapping of one loop nest costs, counted exactly, compiled by Numba.
+"""The hot loop: what mappings of a loop nest cost, counted exactly, compiled by Numba.
 
 A *nest* is a list of slots, outer to inner. A storage slot holds temporal loops and (for the
 tensors kept there) a tile; a fanout slot holds spatial loops. Slot 0 is the memory tier, and the
-multiply-accumulate units lie inside the last slot. Every function below works on one mapping; the
-batch entry point is a plain parallel loop over rows. The undecorated functions (``.py_func``) run
+multiply-accumulate units lie inside the last slot. :func:`evaluate_block` works on a few mappings
+of one problem at once, one a SIMD lane, so that its source reads like the count of a single one;
+the batch entry point is a parallel loop over blocks. The undecorated functions (``.py_func``) run
 too.
 
 Counting rules (the policy the oracle in ``oracle.py`` walks word by word):
@@ -18,18 +19,38 @@ Counting rules (the policy the oracle in ``oracle.py`` walks word by word):
 * Partial sums: the first touch of an output word by a storage needs no read.
 * Residual tiles (factors whose product exceeds the extent) are counted at their true size.
 
-Residuals cost nothing extra: with ``visits[s, d] = ceil(extent / tile)`` the *effective* bound of
+Residuals cost little extra: with ``visits[s, d] = ceil(extent / tile)`` the *effective* bound of
 a loop is the ratio of the visits inside and outside it, and products of effective bounds telescope
-to exact counts. Only a dimension that is both spatial and residual needs the slower
-:func:`chain_visits`.
+to exact counts. Only a dimension that is both spatial and residual needs ``residual.py``.
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import numpy as np
 from numba import prange
 
 from archsim.models.jit import inlined, inner, parallel, serial
+from archsim.models.lanes import (
+    LANES,
+    anywhere,
+    larger,
+    load,
+    round_up,
+    smaller,
+    spread,
+    store,
+    where,
+)  # fmt: skip
+from archsim.models.loopnest.residual import (
+    chain_runs,
+    chain_visits,
+    distinct_share,
+    merged_windows,
+    moving_place,
+    odd_repeats,
+)  # fmt: skip
 
 # Columns of the per-slot engine table; *_SLOW are cycles per bit of one instance's ports.
 CAPACITY, BLOCK, READ_J, WRITE_J, LEAK_W, READ_SLOW, WRITE_SLOW, SHARED_SLOW, HOP_J, INSTANCES = (
@@ -42,9 +63,10 @@ MAC_J, MAC_LEAK_W, MAC_CYCLES, CLOCK_HZ, FINAL_BITS, MAC_COUNT = range(6)
 ENGINE_COLUMNS = 6
 # A problem is one row of floats and one of integers. Floats: D extents, then from column D on the
 # sizes and coefficients below, then for each operand D flags, 1.0 where a dimension leaves it in
-# place; integers: masks of the dimensions that move each operand, the data operand's sliding ranks.
+# place; integers: masks of the dimensions that move each operand, the number of the data operand's
+# sliding ranks, the mask of all dimensions in them, and their dimensions.
 MACS, SIZE, COEFFICIENT = 0, 1, 4  # offsets after the extents
-MASK, SLIDES, SLIDE_DIM = 0, 3, 4
+MASK, SLIDES, SLIDING, SLIDE_DIM = 0, 3, 4, 5
 MAX_SLIDES = 3
 STILL, PROBLEM_INTS = COEFFICIENT + 2 * MAX_SLIDES, SLIDE_DIM + 2 * MAX_SLIDES
 # What a storage sees of one tensor.
@@ -56,516 +78,703 @@ RESULTS = 8
 INPUT, WEIGHT, OUTPUT = range(3)
 NONE = -1
 # A dimension read from memory is masked, so that the compiler sees it cannot be a negative index.
-PLACE_BITS = 5
-MAX_DIMS = 1 << PLACE_BITS
+MAX_DIMS = 32
 DIM_BITS = MAX_DIMS - 1
+# What ``moving`` tells of a sliding rank: whether its first (1) or second (2) dimension is moved
+# by the moving loop, the tile inside that loop, its bound, and the visits outside it.
+WHICH, INSIDE, BOUND, OUTSIDE = range(4)
+# The extra row of lane-wise engine scalars: leakage of all hardware.
+ALL_LEAK_W = ENGINE_COLUMNS
+
+
+class Work(NamedTuple):
+    """Work space of one thread; the last axis of every array is the lane, a row of the batch.
+
+    Attributes:
+        bounds: [S, D] loop bounds; ``effective`` [S, D] those that count residuals.
+        places: [S, D] positions of loops in their slot, 1 outermost; 0 where the bound is 1.
+        tiles: [S + 1, D] padded extents at and inside a slot (row S: one point).
+        visits: [S + 1, D] how often such a tile is visited.
+        again: [S + 1, 3] how often irrelevant loops refill a slot with an operand.
+        copies: [S + 1, 3] in how many branches outside a slot a word of an operand is needed.
+        used: [S + 1] instances in use.
+        moving: [S + 1, MAX_SLIDES, 4] what the moving loop outside a slot does to a sliding rank.
+        kept: [S, 3] 1.0 where a slot stores an operand.
+        table: [S, SLOT_COLUMNS]; ``scalars`` [ENGINE_COLUMNS + 1]: the engine.
+        loaded: The row of the engine.
+        odd: [D + 1] 1.0 where a dimension is both spatial and residual; last row: any is.
+        child: [5, 3], see ``CHILD_WORDS``.
+        totals: [MAX_SLIDES] words along each sliding rank in all tiles of the child.
+        counted: [S, 3, 3] reads, fills and updates.
+        outcome: [RESULTS].
+    """
+
+    bounds: np.ndarray
+    effective: np.ndarray
+    places: np.ndarray
+    tiles: np.ndarray
+    visits: np.ndarray
+    again: np.ndarray
+    copies: np.ndarray
+    used: np.ndarray
+    moving: np.ndarray
+    kept: np.ndarray
+    table: np.ndarray
+    scalars: np.ndarray
+    loaded: np.ndarray
+    odd: np.ndarray
+    child: np.ndarray
+    totals: np.ndarray
+    counted: np.ndarray
+    outcome: np.ndarray
+
+
+@serial
+def make_work(slot_count, dim_count):
+    """Work space of one thread."""
+    return Work(
+        np.ones((slot_count, dim_count, LANES)),
+        np.ones((slot_count, dim_count, LANES)),
+        np.ones((slot_count, dim_count, LANES)),
+        np.ones((slot_count + 1, dim_count, LANES)),
+        np.ones((slot_count + 1, dim_count, LANES)),
+        np.ones((slot_count + 1, 3, LANES)),
+        np.ones((slot_count + 1, 3, LANES)),
+        np.ones((slot_count + 1, LANES)),
+        np.ones((slot_count + 1, MAX_SLIDES, 4, LANES)),
+        np.ones((slot_count, 3, LANES)),
+        np.ones((slot_count, SLOT_COLUMNS, LANES)),
+        np.ones((ENGINE_COLUMNS + 1, LANES)),
+        np.full(LANES, -1, np.int64),
+        np.zeros((dim_count + 1, LANES)),
+        np.zeros((5, 3, LANES)),
+        np.ones((MAX_SLIDES, LANES)),
+        np.zeros((slot_count, 3, 3, LANES)),
+        np.zeros((RESULTS, LANES)),
+    )
+
+
+# What is remembered of the innermost storage passed so far that keeps an operand: the words of
+# all its fills but for repeats, the repeats, its slot, the share of its requests that reach the
+# parent, and energy the links between it and the parent spend on a word.
+CHILD_WORDS, CHILD_AGAIN, CHILD_SLOT, CHILD_SHARE, CHILD_LINKS = range(5)
+
+
+@inlined
+def load_rows(first, count, factors, order, keep, fanout, slot_table, engine, engine_of, work):
+    """Bring rows first..first+count-1 and their engines into the lanes."""
+    bounds, places, kept, table = work.bounds, work.places, work.kept, work.table
+    scalars, loaded = work.scalars, work.loaded
+    slot_count, dim_count = factors.shape[1], factors.shape[2]
+    for v in range(count):
+        i = first + v
+        q = min(i, keep.shape[0] - 1)
+        for s in range(slot_count):
+            for d in range(dim_count):
+                bounds[s, d, v] = factors[i, s, d]
+            if fanout[s]:
+                continue
+            for j in range(dim_count):
+                places[s, order[i, s, j] & DIM_BITS, v] = j + 1.0
+            for t in range(3):
+                kept[s, t, v] = 1.0 if keep[q, s, t] else 0.0
+        e = engine_of[min(i, engine_of.shape[0] - 1)]
+        if loaded[v] != e:
+            loaded[v] = e
+            leak_w = engine[e, MAC_LEAK_W] * engine[e, MAC_COUNT]
+            for s in range(slot_count):
+                leak_w += slot_table[e, s, LEAK_W] * slot_table[e, s, INSTANCES]
+                for c in range(SLOT_COLUMNS):
+                    table[s, c, v] = slot_table[e, s, c]
+            for c in range(ENGINE_COLUMNS):
+                scalars[c, v] = engine[e, c]
+            scalars[ALL_LEAK_W, v] = leak_w
+
+
+@inlined
+def lay_tiles(floats, o, count, fanout, work):
+    """Tiles inside out, and visits of perfect factors.
+
+    Returns:
+        The compute cycles (steps) of perfect factors, and whether any row is residual.
+    """
+    bounds, places, tiles, visits = work.bounds, work.places, work.tiles, work.visits
+    slot_count, dim_count = bounds.shape[0], bounds.shape[1]
+    cycles = spread(1.0)
+    for d in range(dim_count):
+        store(tiles, (slot_count, d), 1.0)
+        store(visits, (0, d), 1.0)
+    for u in range(slot_count):
+        s = slot_count - 1 - u
+        spatial = fanout[s]
+        for d in range(dim_count):
+            factor = load(bounds, (s, d))
+            store(tiles, (s, d), load(tiles, (s + 1, d)) * factor)
+            if not spatial:
+                cycles = cycles * factor
+                store(places, (s, d), where(factor > 1.0, load(places, (s, d)), 0.0))
+    residual = False
+    for d in range(dim_count):
+        for v in range(count):
+            residual |= tiles[0, d, v] != floats[o, d]
+    if not residual:
+        for s in range(slot_count):
+            for d in range(dim_count):
+                store(visits, (s + 1, d), load(visits, (s, d)) * load(bounds, (s, d)))
+    return cycles, residual
 
 
 @inner
-def chain_visits(
-    extent, d, factors, i, tiles, fanout, child, m_slot, outside_m, parent, below, above
-):
-    """Count tile visits along one dimension that is both spatial and residual.
-
-    Temporal loops outside the moving loop are counted, those inside it collapse to their largest
-    iteration; spatial loops are counted or collapsed by side of the parent.
+def lay_residuals(floats, o, count, fanout, pad, work, steps):
+    """Visits and effective bounds of rows of which some are residual.
 
     Args:
-        extent: True extent of the dimension ``d``.
-        factors, i, tiles, fanout: As in :func:`count_words`.
-        child: The slot whose tile is visited; only loops outside it matter.
-        m_slot: Slot of the moving loop (-1: none, everything temporal collapses).
-        outside_m: Whether this dimension's loop in ``m_slot`` lies outside (or is) the moving loop.
-        parent: Slot of the parent storage.
-        below: Count spatial loops inside the parent (fills) or collapse them (reads).
-        above: Count spatial loops outside the parent.
+        steps: float64[LANES], compute cycles, corrected for exact residuals.
 
     Returns:
-        Visits, as a float.
+        Whether any row has a dimension both spatial and residual.
     """
-    product = 1.0
-    for s in range(child):
-        if fanout[s]:
-            counted = below if s > parent else above
-        else:
-            counted = s < m_slot or (s == m_slot and outside_m)
-        if counted:
-            product *= factors[i, s, d]
-    left, total = extent, 1.0
-    for s in range(child):
-        if factors[i, s, d] == 1:
-            continue
-        if fanout[s]:
-            counted = below if s > parent else above
-        else:
-            counted = s < m_slot or (s == m_slot and outside_m)
-        tile = tiles[s + 1, d]
-        if counted:
-            product /= factors[i, s, d]
-            full = np.ceil(left / tile) - 1.0
-            total += full * product
-            left -= full * tile
-        else:
-            left = min(left, tile)
-    return total
-
-
-@inner
-def chain_runs(extent, d, factors, i, tiles, child, m_slot):
-    """How often the moving loop of a spatial, residual dimension starts over: all loops but it."""
-    product = 1.0
-    for s in range(child):
-        product *= factors[i, s, d] if s != m_slot else 1
-    left, total = extent, 1.0
-    for s in range(child):
-        if factors[i, s, d] == 1:
-            continue
-        tile = tiles[s + 1, d]
-        if s == m_slot:
-            left = min(left, tile)
-        else:
-            product /= factors[i, s, d]
-            full = np.ceil(left / tile) - 1.0
-            total += full * product
-            left -= full * tile
-    return total
-
-
-@inner
-def odd_repeats(mask, odd, extents, o, factors, order, i, tiles, fanout, child, parent):
-    """Exact repeats of the dimensions in ``odd`` that do not move a tensor.
-
-    Returns:
-        Visits for fills, for reads of the parent, and instances outside the parent and the child.
-    """
-    slot_count, dim_count = factors.shape[1], factors.shape[2]
-    fills, reads, above, below = 1.0, 1.0, 1.0, 1.0
-    # The moving loop: the innermost relevant temporal loop outside the child.
-    at, place = NONE, 0
-    if child == slot_count:
-        at = slot_count
-    else:
-        for s in range(child):
-            for j in range(dim_count):
-                d = order[i, s, j]
-                if not fanout[s] and (mask >> d) & 1 and factors[i, s, d] > 1:
-                    at, place = s, j
+    bounds, effective, tiles, visits = work.bounds, work.effective, work.tiles, work.visits
+    odd = work.odd
+    slot_count, dim_count = bounds.shape[0], bounds.shape[1]
     for d in range(dim_count):
-        if (mask >> d) & 1 or not (odd >> d) & 1:
-            continue
-        before = at == slot_count
-        if 0 <= at < slot_count:
-            for j in range(place):
-                before |= order[i, at, j] == d
-        e = extents[o, d]
-        fills *= chain_visits(
-            e, d, factors, i, tiles, fanout, child, at, before, parent, True, True
-        )
-        reads *= chain_visits(
-            e, d, factors, i, tiles, fanout, child, at, before, parent, False, True
-        )
-        above *= chain_visits(
-            e, d, factors, i, tiles, fanout, child, -1, False, parent, False, True
-        )
-        below *= chain_visits(e, d, factors, i, tiles, fanout, child, -1, False, parent, True, True)
-    return fills, reads, above, below
+        store(visits, (slot_count, d), floats[o, d])
+        for s in range(slot_count):
+            store(visits, (s, d), round_up(floats[o, d] / load(tiles, (s, d))))
+    store(odd, dim_count, 0.0)
+    found = False
+    for v in range(count):
+        exact = 1.0
+        for d in range(dim_count):
+            odd[d, v] = 0.0
+            temporal, wide = 1.0, False
+            for s in range(slot_count):
+                if fanout[s]:
+                    wide |= bounds[s, d, v] > 1.0
+                else:
+                    temporal *= bounds[s, d, v]
+            if tiles[0, d, v] != floats[o, d]:
+                temporal = floats[o, d]
+                if wide:
+                    odd[d, v], odd[dim_count, v] = 1.0, 1.0
+                    found = True
+                    temporal = chain_visits(
+                        floats[o, d], d, v, bounds, tiles, fanout, slot_count, slot_count, True,
+                        NONE, False, False,
+                    )  # fmt: skip
+            exact *= temporal
+        if not pad:
+            steps[v] = exact
+    for s in range(slot_count):
+        for d in range(dim_count):
+            bound = load(bounds, (s, d))
+            if not pad:
+                bound = load(visits, (s + 1, d)) / load(visits, (s, d))
+            store(effective, (s, d), where(load(odd, d) > 0.0, 1.0, bound))
+    return found
 
 
-@inner
-def distinct_share(p, a, r, b, parent, child, factors, i, fanout, tiles):
-    """Fraction of a sliding rank's windows that differ across the branches of each fanout.
+@inlined
+def repeat_loops(ints, o, fanout, loops, work):
+    """Outer to inner: refills by irrelevant loops, copies by fanouts, and the moving loop.
 
-    Exact for full windows; where a residual truncates a window in a fanout that unrolls both
-    dimensions, the fraction of full windows is used.
+    Args:
+        loops: Effective bounds [S, D].
     """
-    share = 1.0
-    for s in range(parent + 1, child):
-        if fanout[s] and factors[i, s, p] > 1 and factors[i, s, r] > 1:
-            m, n = float(factors[i, s, p]), float(factors[i, s, r])
-            step_p, step_r = a * tiles[s + 1, p], b * tiles[s + 1, r]
-            x, y = step_p, step_r
-            while y > 0.5:
-                x, y = y, x % y
-            same = max(0.0, m - step_r / x) * max(0.0, n - step_p / x)
-            share *= (m * n - same) / (m * n)
-    return share
+    bounds, places, tiles, visits = work.bounds, work.places, work.tiles, work.visits
+    again, copies, used, moving = work.again, work.copies, work.used, work.moving
+    slot_count, dim_count = bounds.shape[0], bounds.shape[1]
+    slides = ints[o, SLIDES]
+    every_0, every_1, every_2 = spread(1.0), spread(1.0), spread(1.0)
+    for t in range(3):
+        store(again, (0, t), 1.0)
+        store(copies, (0, t), 1.0)
+    for k in range(slides):
+        store(moving, (0, k, WHICH), 0.0)
+    store(used, 0, 1.0)
+    for s in range(slot_count):
+        spatial = fanout[s]
+        utilised = load(used, s)
+        if spatial:
+            for d in range(dim_count):
+                utilised = utilised * smaller(load(bounds, (s, d)), load(visits, (s + 1, d)))
+        store(used, s + 1, utilised)
+        last_input = spread(0.0)
+        for t in range(3):
+            mask = ints[o, MASK + t]
+            if spatial:
+                branches = load(copies, (s, t))
+                for d in range(dim_count):
+                    if not (mask >> d) & 1:
+                        branches = branches * load(loops, (s, d))
+                store(copies, (s + 1, t), branches)
+                store(again, (s + 1, t), load(again, (s, t)))
+                continue
+            last = spread(0.0)
+            for d in range(dim_count):
+                if (mask >> d) & 1:
+                    last = larger(load(places, (s, d)), last)
+            every = every_0 if t == 0 else (every_1 if t == 1 else every_2)
+            before = every
+            for d in range(dim_count):
+                if not (mask >> d) & 1:
+                    bound = load(loops, (s, d))
+                    before = before * where(load(places, (s, d)) < last, bound, 1.0)
+                    every = every * bound
+            if t == INPUT:
+                every_0, last_input = every, last
+            elif t == WEIGHT:
+                every_1 = every
+            else:
+                every_2 = every
+            store(again, (s + 1, t), where(last > 0.0, before, load(again, (s, t))))
+            store(copies, (s + 1, t), load(copies, (s, t)))
+        for k in range(slides):
+            p, r = ints[o, SLIDE_DIM + 2 * k] & DIM_BITS, ints[o, SLIDE_DIM + 2 * k + 1]
+            which, inside = load(moving, (s, k, WHICH)), load(moving, (s, k, INSIDE))
+            bound, outside = load(moving, (s, k, BOUND)), load(moving, (s, k, OUTSIDE))
+            if not spatial:
+                which = where(last_input > 0.0, 0.0, which)
+                for c in range(2):
+                    d = p if c == 0 else r & DIM_BITS
+                    if c == 0 or r >= 0:
+                        # A position of 0 (bound 1) must not match a slot without moving loops.
+                        hit = load(places, (s, d)) == where(last_input > 0.0, last_input, -1.0)
+                        which = where(hit, c + 1.0, which)
+                        inside = where(hit, load(tiles, (s + 1, d)), inside)
+                        bound = where(hit, load(bounds, (s, d)), bound)
+                        outside = where(hit, load(visits, (s, d)), outside)
+            store(moving, (s + 1, k, WHICH), which)
+            store(moving, (s + 1, k, INSIDE), inside)
+            store(moving, (s + 1, k, BOUND), bound)
+            store(moving, (s + 1, k, OUTSIDE), outside)
+    store(again, (slot_count, 0), every_0)
+    store(again, (slot_count, 1), every_1)
+    store(again, (slot_count, 2), every_2)
 
 
-@inner
-def charged_in_full(mask, o, floats, ints, tiles, visits, child, data):
-    """Words of a tensor's plain ranks over all tiles when residual tiles are charged in full."""
-    words = 1.0
-    for d in range(tiles.shape[1]):
-        if (mask >> d) & 1:
-            words *= visits[child, d] * min(tiles[child, d], floats[o, d])
-    if data:
-        for k in range(2 * ints[o, SLIDES]):
-            d = ints[o, SLIDE_DIM + k]
-            if d >= 0:
-                words /= visits[child, d] * min(tiles[child, d], floats[o, d])
+@inlined
+def odd_runs(floats, ints, o, k, s, count, fanout, work, runs):
+    """Correct the runs of lanes whose moving dimension is spatial and residual."""
+    bounds, tiles, moving, odd = work.bounds, work.tiles, work.moving, work.odd
+    for v in range(count):
+        if moving[s, k, WHICH, v] > 0.0:
+            d = ints[o, SLIDE_DIM + 2 * k + int(moving[s, k, WHICH, v]) - 1] & DIM_BITS
+            if odd[d, v] > 0.0:
+                at, _ = moving_place(ints[o, MASK], v, work.places, fanout, s)
+                runs[v] = chain_runs(floats[o, d], d, v, bounds, tiles, s, at)
+
+
+@inlined
+def window_words(floats, ints, o, s, count, fanout, residual, any_odd, pad, work):
+    """Words of all the input tiles a storage is filled with, but for repeats."""
+    bounds, tiles, visits, moving = work.bounds, work.tiles, work.visits, work.moving
+    kept, totals, outcome = work.kept, work.totals, work.outcome
+    dim_count = bounds.shape[1]
+    words = spread(floats[o, dim_count + SIZE])
+    if pad:
+        words = charged_in_full(ints[o, MASK] & ~ints[o, SLIDING], floats, o, s, work)
+    for k in range(ints[o, SLIDES]):
+        p, r = ints[o, SLIDE_DIM + 2 * k] & DIM_BITS, ints[o, SLIDE_DIM + 2 * k + 1]
+        a = floats[o, dim_count + COEFFICIENT + 2 * k]
+        visits_p = load(visits, (s, p))
+        tile_p = smaller(load(tiles, (s, p)), spread(floats[o, p]))
+        extent_p = visits_p * tile_p if pad else spread(floats[o, p])
+        total = a * (extent_p - visits_p) + visits_p
+        if r >= 0:
+            b = floats[o, dim_count + COEFFICIENT + 2 * k + 1]
+            r = r & DIM_BITS
+            visits_r = load(visits, (s, r))
+            tile_r = smaller(load(tiles, (s, r)), spread(floats[o, r]))
+            extent_r = visits_r * tile_r if pad else spread(floats[o, r])
+            total = total * visits_r + b * (extent_r - visits_r) * visits_p
+            # Words that stay as the window slides along the moving loop: on every step of it but
+            # the first of each run. A run is one way of setting all the other loops.
+            which = load(moving, (s, k, WHICH))
+            along_p = which == 1.0
+            all_moves = where(along_p, visits_p, visits_r)
+            runs = all_moves / load(moving, (s, k, BOUND))
+            if residual:
+                outside = load(moving, (s, k, OUTSIDE))
+                over_p = load(tiles, (0, p)) > floats[o, p]
+                over_r = load(tiles, (0, r)) > floats[o, r]
+                runs = where(along_p, where(over_p, outside, runs), where(over_r, outside, runs))
+                if any_odd:
+                    store(outcome, 0, runs)
+                    odd_runs(floats, ints, o, k, s, count, fanout, work, outcome[0])
+                    runs = load(outcome, 0)
+            step, cross = where(along_p, a, spread(b)), where(along_p, b, spread(a))
+            window, other = where(along_p, tile_p, tile_r), where(along_p, tile_r, tile_p)
+            lines = where(along_p, visits_r, visits_p)
+            extent = where(along_p, extent_r, extent_p)
+            shift = step * (window - 1.0 - load(moving, (s, k, INSIDE))) + 1.0
+            last = extent - (lines - 1.0) * other
+            stay = (lines - 1.0) * larger(shift + cross * (other - 1.0), spread(0.0))
+            stay = stay + larger(shift + cross * (last - 1.0), spread(0.0))
+            total = total - where(which > 0.0, stay * (all_moves - runs), 0.0)
+        keeps = load(kept, (s, INPUT)) > 0.0
+        store(totals, k, where(keeps, total, load(totals, k)))
+        words = words * total
     return words
 
 
 @inlined
-def count_words(
-    floats, ints, o, factors, order, keep, i, q, fanout, pad,
-    tiles, visits, again, copies, moving, counts,
-):  # fmt: skip
-    """Count reads, fills and updates of every tensor at every slot, in words over all instances.
+def charged_in_full(plain, floats, o, s, work):
+    """Words of a tensor's ``plain`` ranks over all tiles if residual tiles are charged in full."""
+    tiles, visits = work.tiles, work.visits
+    words = spread(1.0)
+    for d in range(tiles.shape[1]):
+        if (plain >> d) & 1:
+            tile = smaller(load(tiles, (s, d)), spread(floats[o, d]))
+            words = words * load(visits, (s, d)) * tile
+    return words
 
-    One long function on purpose: splitting it at its natural seams (unrolling, one edge, one
-    sliding rank) made it four times slower, because Numba counts references at every seam.
+
+@inlined
+def tile_words(t, floats, ints, o, s, work):
+    """Words of operand ``t`` in the tile of slot ``s``."""
+    tiles = work.tiles
+    dim_count = tiles.shape[1]
+    plain = ints[o, MASK + t]
+    if t == INPUT:
+        plain &= ~ints[o, SLIDING]
+    words = spread(1.0)
+    for d in range(dim_count):
+        if (plain >> d) & 1:
+            words = words * smaller(load(tiles, (s, d)), spread(floats[o, d]))
+    if t == INPUT:
+        for k in range(ints[o, SLIDES]):
+            p, r = ints[o, SLIDE_DIM + 2 * k] & DIM_BITS, ints[o, SLIDE_DIM + 2 * k + 1]
+            tile = smaller(load(tiles, (s, p)), spread(floats[o, p]))
+            span = floats[o, dim_count + COEFFICIENT + 2 * k] * (tile - 1.0) + 1.0
+            if r >= 0:
+                tile = smaller(load(tiles, (s, r & DIM_BITS)), spread(floats[o, r & DIM_BITS]))
+                span = span + floats[o, dim_count + COEFFICIENT + 2 * k + 1] * (tile - 1.0)
+            words = words * span
+    return words
+
+
+@inlined
+def start_at_units(floats, ints, o, pad, work):
+    """The multiply-accumulate units as the first child: every step asks for its words anew."""
+    again, copies, child, totals = work.again, work.copies, work.child, work.totals
+    slot_count, dim_count = again.shape[0] - 1, work.bounds.shape[1]
+    for t in range(3):
+        words, stays = 1.0, 1.0
+        for d in range(dim_count):
+            if (ints[o, MASK + t] >> d) & 1:
+                words *= floats[o, d]
+            else:
+                stays *= floats[o, d]
+        store(child, (CHILD_WORDS, t), words)
+        # Padded or not, the units compute what there is, no more.
+        repeats = load(again, (slot_count, t))
+        store(child, (CHILD_AGAIN, t), stays / load(copies, (slot_count, t)) if pad else repeats)
+        store(child, (CHILD_SLOT, t), float(slot_count))
+        store(child, (CHILD_SHARE, t), 1.0)
+        store(child, (CHILD_LINKS, t), 0.0)
+    for k in range(ints[o, SLIDES]):
+        p, r = ints[o, SLIDE_DIM + 2 * k] & DIM_BITS, ints[o, SLIDE_DIM + 2 * k + 1]
+        store(totals, k, floats[o, p] * (floats[o, r & DIM_BITS] if r >= 0 else 1.0))
+
+
+@inlined
+def cross_fanout(floats, ints, o, s, count, pad, work):
+    """Charge the links of a fanout, and find the windows its branches share.
+
+    Delivered to ``g`` of ``n`` units in use along one axis, a word crosses ``(n + g) / 2`` links
+    (the mean distance for one receiver, the whole axis for a broadcast); partial sums pay the same
+    way up.
+    """
+    bounds, tiles, table, odd, child = work.bounds, work.tiles, work.table, work.odd, work.child
+    units = spread(1.0)
+    for d in range(bounds.shape[1]):
+        units = units * load(bounds, (s, d))
+    toll = where(units > 1.0, load(table, (s, HOP_J)), 0.0) * 0.5
+    for t in range(3):
+        branches = spread(1.0)
+        for d in range(bounds.shape[1]):
+            if not (ints[o, MASK + t] >> d) & 1:
+                branches = branches * load(bounds, (s, d))
+        spent = (units + branches) * toll * load(table, (s, BITS + t))
+        store(child, (CHILD_LINKS, t), load(child, (CHILD_LINKS, t)) * branches + spent)
+    for k in range(ints[o, SLIDES]):
+        p, r = ints[o, SLIDE_DIM + 2 * k] & DIM_BITS, ints[o, SLIDE_DIM + 2 * k + 1]
+        if r < 0:
+            continue
+        r = r & DIM_BITS
+        if anywhere((load(bounds, (s, p)) > 1.0) & (load(bounds, (s, r)) > 1.0)):
+            a = floats[o, bounds.shape[1] + COEFFICIENT + 2 * k]
+            b = floats[o, bounds.shape[1] + COEFFICIENT + 2 * k + 1]
+            for v in range(count):
+                m, n = bounds[s, p, v], bounds[s, r, v]
+                if m > 1.0 and n > 1.0 and (pad or (odd[p, v] == 0.0 and odd[r, v] == 0.0)):
+                    child[CHILD_SHARE, INPUT, v] *= distinct_share(
+                        m, n, a * tiles[s + 1, p, v], b * tiles[s + 1, r, v]
+                    )
+
+
+@inner
+def odd_requests(floats, ints, o, s, t, count, fanout, pad, work, factors):
+    """Correct what slot ``s`` is asked for by lanes with dimensions both spatial and residual.
 
     Args:
-        floats, ints, o: Problem tables (see ``problem.py``) and the row of this problem.
-        factors: float64[N, S, D], whole numbers whose product over slots >= extent; ``order``
-            integer[N, S, D], loop order outer to inner (of no meaning in fanouts); ``keep``
-            bool[N, S, 3], which operands a slot stores (slot 0: all); ``i`` the row of this
-            mapping in ``factors`` and ``order``, ``q`` its row in ``keep``.
-        fanout: bool[S], which slots are spatial.
-        pad: Charge residual tiles as full ones (Timeloop's way) instead of exactly.
-        tiles, visits, again, copies, moving: Work space from :func:`make_scratch`. Left behind:
-            ``tiles[s]``, the padded extents inside and at slot ``s`` (row S: one point), and
-            ``visits[s]``, how often such a tile is visited.
-        counts: float64[S, 3, 3]; entries of kept tensors are written, the others left alone.
-
-    Returns:
-        Compute cycles (temporal steps).
+        factors: float64[2, LANES], multiplied: requests, and words asked for the first time.
     """
-    slot_count, dim_count = factors.shape[1], factors.shape[2]
-    # Tile extents and visits; the dimensions that overshoot and those that fan out.
-    wide, odd, cycles = 0, 0, 1.0
-    for d in range(dim_count):
-        tiles[slot_count, d] = 1.0
-        visits[slot_count, d] = floats[o, d]
-    for u in range(slot_count):
-        s = slot_count - 1 - u
-        if fanout[s]:
-            for d in range(dim_count):
-                tiles[s, d] = tiles[s + 1, d] * factors[i, s, d]
-                wide |= (factors[i, s, d] > 1.0) << d
-        else:
-            for d in range(dim_count):
-                tiles[s, d] = tiles[s + 1, d] * factors[i, s, d]
-                cycles *= factors[i, s, d]
-    for d in range(dim_count):
-        odd |= (tiles[0, d] != floats[o, d]) << d
-        visits[0, d] = 1.0
-    for s in range(1, slot_count):
-        for d in range(dim_count):
-            visits[s, d] = visits[s - 1, d] * factors[i, s - 1, d]
-    if odd != 0:
-        for s in range(slot_count):
-            for d in range(dim_count):
-                visits[s, d] = np.ceil(floats[o, d] / tiles[s, d])
-    if odd != 0 and not pad:
-        cycles = 1.0
-        for d in range(dim_count):
-            cycles *= chain_visits(
-                floats[o, d], d, factors, i, tiles, fanout, slot_count, slot_count, True,
-                NONE, False, False,
-            )  # fmt: skip
-    residual = odd != 0
-    odd &= wide
-    # Outer to inner, for all three operands at once: products of irrelevant bounds, of all loops
-    # so far (every) and of those outside the moving loop (again), and of fanouts (copies).
-    # Written without branches: still[t, d] is 1.0 where dimension d leaves operand t in place. The
-    # moving loop is noted as its place + 1.
-    still_0 = dim_count + STILL
-    still_1, still_2 = still_0 + dim_count, still_0 + 2 * dim_count
-    every_0, every_1, every_2 = 1.0, 1.0, 1.0
-    again_0, again_1, again_2 = 1.0, 1.0, 1.0
-    copies_0, copies_1, copies_2 = 1.0, 1.0, 1.0
-    mover = 0
-    for s in range(slot_count):
-        again[s, 0], again[s, 1], again[s, 2] = again_0, again_1, again_2
-        copies[s, 0], copies[s, 1], copies[s, 2] = copies_0, copies_1, copies_2
-        moving[s] = mover
-        if fanout[s]:
-            for d in range(dim_count):
-                more = factors[i, s, d] - 1.0
-                if residual:
-                    more = more if pad else visits[s + 1, d] / visits[s, d] - 1.0
-                    more = 0.0 if (odd >> d) & 1 else more
-                copies_0 *= 1.0 + more * floats[o, still_0 + d]
-                copies_1 *= 1.0 + more * floats[o, still_1 + d]
-                copies_2 *= 1.0 + more * floats[o, still_2 + d]
+    bounds, places, tiles, odd = work.bounds, work.places, work.tiles, work.odd
+    child, totals = work.child, work.totals
+    slot_count, dim_count = bounds.shape[0], bounds.shape[1]
+    mask = ints[o, MASK + t]
+    for v in range(count):
+        if odd[dim_count, v] == 0.0:
             continue
-        for j in range(dim_count):
-            d = order[i, s, j] & DIM_BITS
-            factor = factors[i, s, d]
-            steps = 1.0 if factor > 1.0 else 0.0
-            more = factor - 1.0
-            if residual:
-                more = more if pad else visits[s + 1, d] / visits[s, d] - 1.0
-                more = 0.0 if (odd >> d) & 1 else more
-            rests_0, rests_1 = floats[o, still_0 + d], floats[o, still_1 + d]
-            rests_2 = floats[o, still_2 + d]
-            every_0 *= 1.0 + more * rests_0
-            every_1 *= 1.0 + more * rests_1
-            every_2 *= 1.0 + more * rests_2
-            here = steps - steps * rests_0
-            again_0 = again_0 * (1.0 - here) + every_0 * here
-            here = steps - steps * rests_1
-            again_1 = again_1 * (1.0 - here) + every_1 * here
-            here = steps - steps * rests_2
-            again_2 = again_2 * (1.0 - here) + every_2 * here
-            moves = (ints[o, MASK] >> d) & (factor > 1.0)
-            mover = max(mover, ((s << PLACE_BITS | j) + 1) * moves)
-    again[slot_count, 0], again[slot_count, 1], again[slot_count, 2] = every_0, every_1, every_2
-    copies[slot_count, 0], copies[slot_count, 1], copies[slot_count, 2] = (
-        copies_0,
-        copies_1,
-        copies_2,
-    )
-    slides = ints[o, SLIDES]
-    for t in range(3):
-        mask = ints[o, MASK + t]
-        size = floats[o, dim_count + SIZE + t]
-        parent = NONE
-        for s in range(slot_count + 1):
-            at_macs = s == slot_count
-            if at_macs or keep[q, s, t]:
-                if parent >= 0:
-                    above, below, base = copies[parent, t], copies[s, t], again[s, t]
-                    words, share, whole, instances = size, 1.0, size * above, size * below
-                    fills, reads = base * below, base * above
-                    if pad:
-                        if at_macs:  # the units compute what there is, no more
-                            base = 1.0
-                            for d in range(dim_count):
-                                base *= 1.0 if (mask >> d) & 1 else floats[o, d]
-                            fills, reads = base, base * above / below
-                        else:
-                            words = charged_in_full(mask, o, floats, ints, tiles, visits, s, t == 0)
-                    if odd != 0:
-                        f, r, x, y = odd_repeats(
-                            mask, odd, floats, o, factors, order, i, tiles, fanout, s, parent
-                        )  # fmt: skip
-                        whole, instances = whole * x, instances * y
-                        if not (pad and at_macs):
-                            fills, reads = fills * f, reads * r
-                    if t == INPUT:
-                        m_slot, m_dim = NONE, NONE
-                        if not at_macs and moving[s] > 0:
-                            m_slot = (moving[s] - 1) >> PLACE_BITS
-                            m_dim = order[i, m_slot, (moving[s] - 1) & DIM_BITS] & DIM_BITS
-                        for k in range(slides):
-                            p = ints[o, SLIDE_DIM + 2 * k] & DIM_BITS
-                            r = ints[o, SLIDE_DIM + 2 * k + 1]
-                            a = floats[o, dim_count + COEFFICIENT + 2 * k]
-                            extent_p, visits_p = floats[o, p], visits[s, p]
-                            tile_p = tiles[s, p] if tiles[s, p] < extent_p else extent_p
-                            extent_p = visits_p * tile_p if (pad and not at_macs) else extent_p
-                            total = a * (extent_p - visits_p) + visits_p
-                            if r >= 0:
-                                b = floats[o, dim_count + COEFFICIENT + 2 * k + 1]
-                                extent_r, visits_r = floats[o, r], visits[s, r]
-                                tile_r = tiles[s, r] if tiles[s, r] < extent_r else extent_r
-                                extent_r = visits_r * tile_r if (pad and not at_macs) else extent_r
-                                total = total * visits_r + b * (extent_r - visits_r) * visits_p
-                                if (wide >> p) & (wide >> r) & 1:
-                                    share *= distinct_share(
-                                        p, a, r, b, parent, s, factors, i, fanout, tiles
-                                    )
-                                if m_dim >= 0 and m_dim in (p, r):
-                                    # Words that stay as the window slides along the moving loop:
-                                    # on every step of it but the first of each run.
-                                    runs = visits[m_slot, m_dim]
-                                    if (odd >> m_dim) & 1:
-                                        runs = chain_runs(
-                                            floats[o, m_dim], m_dim, factors, i, tiles, s, m_slot
-                                        )
-                                    elif (wide >> m_dim) & 1:
-                                        runs = visits[s, m_dim] / factors[i, m_slot, m_dim]
-                                    along_p = m_dim == p
-                                    step, cross = (a, b) if along_p else (b, a)
-                                    window = tile_p if along_p else tile_r
-                                    other = tile_r if along_p else tile_p
-                                    lines = visits_r if along_p else visits_p
-                                    extent = extent_r if along_p else extent_p
-                                    moves = (visits_p if along_p else visits_r) - runs
-                                    shift = step * (window - 1.0 - tiles[m_slot + 1, m_dim]) + 1.0
-                                    last = extent - (lines - 1.0) * other
-                                    stay = shift + cross * (other - 1.0)
-                                    kept = (lines - 1.0) * (stay if stay > 0.0 else 0.0)
-                                    stay = shift + cross * (last - 1.0)
-                                    kept += stay if stay > 0.0 else 0.0
-                                    total -= kept * moves
-                            words *= total
-                    if t == OUTPUT:
-                        counts[parent, t, UPDATES] = words * reads
-                        counts[parent, t, READS] = words * reads - whole
-                    else:
-                        counts[parent, t, READS] = words * reads * share
-                        counts[parent, t, UPDATES] = 0.0
-                    if not at_macs:
-                        counts[s, t, FILLS] = words * fills - (instances if t == OUTPUT else 0.0)
-                else:
-                    counts[0, t, FILLS] = 0.0
-                parent = s
-    return cycles
+        c = int(child[CHILD_SLOT, t, v])
+        at, place = moving_place(mask, v, places, fanout, c)
+        factors[1, v] *= odd_repeats(
+            mask, floats, o, v, odd, bounds, places, tiles, fanout, c, NONE, 0.0, s, False
+        )
+        if pad and c == slot_count:
+            continue
+        factors[0, v] *= odd_repeats(
+            mask, floats, o, v, odd, bounds, places, tiles, fanout, c, at, place, s, False
+        )
+        if t != INPUT or pad:
+            continue
+        for k in range(ints[o, SLIDES]):
+            p, r = ints[o, SLIDE_DIM + 2 * k] & DIM_BITS, ints[o, SLIDE_DIM + 2 * k + 1]
+            if r < 0 or (odd[p, v] == 0.0 and odd[r & DIM_BITS, v] == 0.0):
+                continue
+            r = r & DIM_BITS
+            together = False
+            for f in range(s + 1, c):
+                together |= fanout[f] and bounds[f, p, v] > 1.0 and bounds[f, r, v] > 1.0
+            if together:
+                merged = merged_windows(
+                    floats[o, p], floats[o, r], p, r,
+                    floats[o, dim_count + COEFFICIENT + 2 * k],
+                    floats[o, dim_count + COEFFICIENT + 2 * k + 1],
+                    v, bounds, places, tiles, fanout, s, c, at, place,
+                )  # fmt: skip
+                factors[0, v] *= merged / totals[k, v]
+
+
+@inner
+def odd_fills(floats, ints, o, s, t, count, fanout, work, factors):
+    """Correct how often slot ``s`` is filled in lanes with dimensions both spatial and residual.
+
+    Args:
+        factors: float64[2, LANES], multiplied: fills, and first fills.
+    """
+    bounds, places, tiles, odd = work.bounds, work.places, work.tiles, work.odd
+    mask = ints[o, MASK + t]
+    for v in range(count):
+        if odd[bounds.shape[1], v] > 0.0:
+            at, place = moving_place(mask, v, places, fanout, s)
+            factors[0, v] *= odd_repeats(
+                mask, floats, o, v, odd, bounds, places, tiles, fanout, s, at, place, NONE, True
+            )
+            factors[1, v] *= odd_repeats(
+                mask, floats, o, v, odd, bounds, places, tiles, fanout, s, NONE, 0.0, NONE, True
+            )
 
 
 @inlined
 def blocks_of(bits, per_block):
     """Block accesses that carry so many bits (tolerant of rounding in the ratio)."""
     blocks = bits * per_block
-    return np.ceil(blocks - 1e-12 * blocks)
+    return round_up(blocks - 1e-12 * blocks)
 
 
 @inlined
-def price(
-    floats, ints, o, cycles, factors, keep, i, q, fanout, slot_table, engine, e,
-    tiles, visits, counts, result, w,
-):  # fmt: skip
-    """Turn counts into cycles and energy, and check capacities; see ``RESULTS`` for the columns.
+def request_words(floats, ints, o, s, t, count, fanout, any_odd, pad, work):
+    """Words slot ``s`` is asked for by its child, and those asked for the first time."""
+    copies, child, outcome = work.copies, work.child, work.outcome
+    above = load(copies, (s, t))
+    requests = load(child, (CHILD_WORDS, t)) * load(child, (CHILD_AGAIN, t)) * above
+    first = floats[o, work.bounds.shape[1] + SIZE + t] * above
+    if any_odd:
+        store(outcome, 0, 1.0)
+        store(outcome, 1, 1.0)
+        odd_requests(floats, ints, o, s, t, count, fanout, pad, work, outcome)
+        requests, first = requests * load(outcome, 0), first * load(outcome, 1)
+    return requests * load(child, (CHILD_SHARE, t)), first
+
+
+@inlined
+def fill_words(floats, ints, o, s, t, count, fanout, residual, any_odd, pad, work):
+    """Words slot ``s`` is filled with, all instances together; it becomes its parent's child."""
+    again, copies, kept, child = work.again, work.copies, work.kept, work.child
+    outcome = work.outcome
+    keeps = load(kept, (s, t)) > 0.0
+    size = floats[o, work.bounds.shape[1] + SIZE + t]
+    if t == INPUT:
+        words = window_words(floats, ints, o, s, count, fanout, residual, any_odd, pad, work)
+    elif pad:
+        words = charged_in_full(ints[o, MASK + t], floats, o, s, work)
+    else:
+        words = spread(size)
+    repeats, below = load(again, (s, t)), load(copies, (s, t))
+    fills, first = words * repeats * below, size * below
+    if any_odd:
+        store(outcome, 0, 1.0)
+        store(outcome, 1, 1.0)
+        odd_fills(floats, ints, o, s, t, count, fanout, work, outcome)
+        fills, first = fills * load(outcome, 0), first * load(outcome, 1)
+    if t == OUTPUT:
+        fills = fills - first
+    store(child, (CHILD_WORDS, t), where(keeps, words, load(child, (CHILD_WORDS, t))))
+    store(child, (CHILD_AGAIN, t), where(keeps, repeats, load(child, (CHILD_AGAIN, t))))
+    store(child, (CHILD_SLOT, t), where(keeps, float(s), load(child, (CHILD_SLOT, t))))
+    store(child, (CHILD_SHARE, t), where(keeps, 1.0, load(child, (CHILD_SHARE, t))))
+    store(child, (CHILD_LINKS, t), where(keeps, 0.0, load(child, (CHILD_LINKS, t))))
+    return fills
+
+
+@inlined
+def charge_slots(floats, ints, o, count, fanout, cycles, residual, any_odd, pad, work):
+    """Inside out: count what every storage does for its operands, and price it.
 
     Every storage moves whole blocks. The slowest of compute and every storage's read, write and
     shared port sets the latency (perfect overlap). Leakage runs over all hardware for that time.
-
-    Words that cross a fanout pay for its links: delivered to ``g`` of ``n`` units in use along one
-    axis, a word crosses ``(n + g) / 2`` of them (the mean distance for one receiver, the whole
-    axis for a broadcast); partial sums pay the same way up.
     """
-    slot_count, dim_count = factors.shape[1], factors.shape[2]
-    compute = np.ceil(cycles * engine[e, MAC_CYCLES])
-    worst, bound_slot, overflow, energy = compute, -1.0, 0.0, 0.0
-    still = dim_count + STILL
-    slides = ints[o, SLIDES]
-    leak_w = engine[e, MAC_LEAK_W] * engine[e, MAC_COUNT]
-    network = 0.0
-    # Words between the last storage passed and the next, with the copies fanouts made of them.
-    flow_0, flow_1, flow_2 = 0.0, 0.0, 0.0
-    used = 1.0  # utilised instances of a slot
-    final_saving = slot_table[e, 0, BITS + OUTPUT] - engine[e, FINAL_BITS]
-    final_saving *= floats[o, dim_count + SIZE + OUTPUT]
-    for s in range(slot_count):
-        leak_w += slot_table[e, s, LEAK_W] * slot_table[e, s, INSTANCES]
+    used, kept, table, scalars = work.used, work.kept, work.table, work.scalars
+    child, counted, outcome = work.child, work.counted, work.outcome
+    slot_count, dim_count = work.bounds.shape[0], work.bounds.shape[1]
+    compute = round_up(cycles * load(scalars, MAC_CYCLES))
+    worst, bound_slot, overflow = compute, spread(-1.0), spread(0.0)
+    energy, network = spread(0.0), spread(0.0)
+    start_at_units(floats, ints, o, pad, work)
+    for u in range(slot_count):
+        s = slot_count - 1 - u
         if fanout[s]:
-            here, copies_0, copies_1, copies_2 = 1.0, 1.0, 1.0, 1.0
-            for d in range(dim_count):
-                factor = factors[i, s, d]
-                here *= factor
-                copies_0 *= 1.0 + (factor - 1.0) * floats[o, still + d]
-                copies_1 *= 1.0 + (factor - 1.0) * floats[o, still + dim_count + d]
-                copies_2 *= 1.0 + (factor - 1.0) * floats[o, still + 2 * dim_count + d]
-                used *= factor if factor < visits[s + 1, d] else visits[s + 1, d]
-            crossing = (here + copies_0) * flow_0 * slot_table[e, s, BITS]
-            crossing += (here + copies_1) * flow_1 * slot_table[e, s, BITS + 1]
-            crossing += (here + copies_2) * flow_2 * slot_table[e, s, BITS + 2]
-            network += crossing * slot_table[e, s, HOP_J] * (0.5 if here > 1.0 else 0.0)
-            flow_0, flow_1, flow_2 = flow_0 * copies_0, flow_1 * copies_1, flow_2 * copies_2
+            cross_fanout(floats, ints, o, s, count, pad, work)
             continue
-        read_bits, write_bits, held, blocks_read, blocks_written = 0.0, 0.0, 0.0, 0.0, 0.0
-        per_block = 1.0 / (slot_table[e, s, BLOCK] * used)
-        words_0, words_1, words_2 = 1.0, 1.0, 1.0
-        for d in range(dim_count):
-            tile = tiles[s, d] if tiles[s, d] < floats[o, d] else floats[o, d]
-            words_0 *= tile + (1.0 - tile) * floats[o, still + d]
-            words_1 *= tile + (1.0 - tile) * floats[o, still + dim_count + d]
-            words_2 *= tile + (1.0 - tile) * floats[o, still + 2 * dim_count + d]
+        instances = load(used, s)
+        per_block = 1.0 / (load(table, (s, BLOCK)) * instances)
+        read_bits, write_bits, held = spread(0.0), spread(0.0), spread(0.0)
+        blocks_read, blocks_written = spread(0.0), spread(0.0)
         for t in range(3):
-            if not keep[q, s, t]:
+            keeps = load(kept, (s, t)) > 0.0
+            if not anywhere(keeps):
                 continue
-            bits = slot_table[e, s, BITS + t]
-            reads = counts[s, t, READS] * bits
-            writes = counts[s, t, FILLS] * bits
-            blocks_read += blocks_of(reads, per_block)
-            blocks_written += blocks_of(writes, per_block)
-            words = words_0
-            if t == WEIGHT:
-                words, flow_1 = words_1, counts[s, t, READS]
-            elif t == OUTPUT:
-                words, flow_2 = words_2, counts[s, t, READS] + counts[s, t, UPDATES]
-                updates = counts[s, t, UPDATES] * bits
-                updates -= final_saving if s == 0 else 0.0
-                blocks_written += blocks_of(updates, per_block)
-                writes += updates
-            else:
-                flow_0 = counts[s, t, READS]
-                for k in range(slides):
-                    p, r = ints[o, SLIDE_DIM + 2 * k] & DIM_BITS, ints[o, SLIDE_DIM + 2 * k + 1]
-                    area = tiles[s, p] if tiles[s, p] < floats[o, p] else floats[o, p]
-                    span = floats[o, dim_count + COEFFICIENT + 2 * k] * (area - 1.0) + 1.0
-                    if r >= 0:
-                        tile = tiles[s, r] if tiles[s, r] < floats[o, r] else floats[o, r]
-                        span += floats[o, dim_count + COEFFICIENT + 2 * k + 1] * (tile - 1.0)
-                        area *= tile
-                    words *= span / area
-            read_bits += reads
-            write_bits += writes
-            held += bits * words
-        overflow = max(overflow, held / slot_table[e, s, CAPACITY] - 1.0)
-        energy += used * (
-            blocks_read * slot_table[e, s, READ_J] + blocks_written * slot_table[e, s, WRITE_J]
+            reads, first = request_words(
+                floats, ints, o, s, t, count, fanout, any_odd, pad, work
+            )  # fmt: skip
+            flow, updates, fills = reads, spread(0.0), spread(0.0)
+            if t == OUTPUT:
+                updates = reads
+                reads = reads - first
+                flow = flow + reads
+            network = network + where(keeps, flow * load(child, (CHILD_LINKS, t)), 0.0)
+            if s > 0:
+                fills = fill_words(
+                    floats, ints, o, s, t, count, fanout, residual, any_odd, pad, work
+                )  # fmt: skip
+            reads, fills = where(keeps, reads, 0.0), where(keeps, fills, 0.0)
+            updates = where(keeps, updates, 0.0)
+            store(counted, (s, t, READS), reads)
+            store(counted, (s, t, FILLS), fills)
+            store(counted, (s, t, UPDATES), updates)
+            bits = load(table, (s, BITS + t))
+            held = held + where(keeps, tile_words(t, floats, ints, o, s, work) * bits, 0.0)
+            reads, fills, updates = reads * bits, fills * bits, updates * bits
+            if s == 0 and t == OUTPUT:
+                # The last update of a word writes it in its final precision.
+                saving = bits - load(scalars, FINAL_BITS)
+                updates = updates - saving * floats[o, dim_count + SIZE + OUTPUT]
+            blocks_read = blocks_read + blocks_of(reads, per_block)
+            blocks_written = blocks_written + blocks_of(fills, per_block)
+            blocks_written = blocks_written + blocks_of(updates, per_block)
+            read_bits = read_bits + reads
+            write_bits = write_bits + (fills + updates)
+        overflow = larger(overflow, held / load(table, (s, CAPACITY)) - 1.0)
+        energy = energy + instances * (
+            blocks_read * load(table, (s, READ_J)) + blocks_written * load(table, (s, WRITE_J))
         )
-        demand = max(
-            read_bits * slot_table[e, s, READ_SLOW], write_bits * slot_table[e, s, WRITE_SLOW]
+        demand = larger(
+            read_bits * load(table, (s, READ_SLOW)), write_bits * load(table, (s, WRITE_SLOW))
         )
-        demand = max(demand, (read_bits + write_bits) * slot_table[e, s, SHARED_SLOW]) / used
-        demand = np.ceil(demand - 1e-12 * demand)
-        bound_slot = float(s) if demand > worst else bound_slot
-        worst = max(worst, demand)
-    leak = leak_w * worst / engine[e, CLOCK_HZ]
-    mac_energy = floats[o, dim_count + MACS] * engine[e, MAC_J]
-    result[w, CYCLES] = worst
-    result[w, ENERGY_J] = energy + network + mac_energy + leak
-    result[w, COMPUTE_CYCLES] = compute
-    result[w, BOUND_SLOT] = bound_slot
-    result[w, OVERFLOW] = overflow
-    result[w, MAC_ENERGY_J] = mac_energy
-    result[w, NETWORK_J] = network
-    result[w, LEAK_J] = leak
+        demand = larger(demand, (read_bits + write_bits) * load(table, (s, SHARED_SLOW)))
+        demand = demand / instances
+        demand = round_up(demand - 1e-12 * demand)
+        # Of equally slow slots the outermost is named, and compute before all of them.
+        bound_slot = where((demand >= worst) & (demand > compute), float(s), bound_slot)
+        worst = larger(worst, demand)
+    leak = load(scalars, ALL_LEAK_W) * worst / load(scalars, CLOCK_HZ)
+    mac_energy = floats[o, dim_count + MACS] * load(scalars, MAC_J)
+    store(outcome, CYCLES, worst)
+    store(outcome, ENERGY_J, energy + network + mac_energy + leak)
+    store(outcome, COMPUTE_CYCLES, compute)
+    store(outcome, BOUND_SLOT, bound_slot)
+    store(outcome, OVERFLOW, overflow)
+    store(outcome, MAC_ENERGY_J, mac_energy)
+    store(outcome, NETWORK_J, network)
+    store(outcome, LEAK_J, leak)
 
 
-@inlined
-def evaluate_row(
-    floats, ints, o, factors, order, keep, i, q, fanout, pad, slot_table, engine, e,
-    tiles, visits, again, copies, moving, counts, result, w,
+@inner
+def evaluate_block(
+    floats, ints, o, first, count, factors, order, keep, fanout, pad, slot_table, engine,
+    engine_of, work, results, counts,
 ):  # fmt: skip
-    """Evaluate mapping ``i`` of problem ``o`` on engine ``e`` into row ``w`` of ``result``."""
-    cycles = count_words(
-        floats, ints, o, factors, order, keep, i, q, fanout, pad,
-        tiles, visits, again, copies, moving, counts,
-    )  # fmt: skip
-    price(
-        floats, ints, o, cycles, factors, keep, i, q, fanout, slot_table, engine, e,
-        tiles, visits, counts, result, w,
-    )  # fmt: skip
+    """Evaluate up to ``LANES`` mappings of one problem.
 
-
-@serial
-def make_scratch(slot_count, dim_count):
-    """Work space of one thread: tiles, visits, again, copies, moving, counts (zero)."""
-    return (
-        np.empty((slot_count + 1, dim_count)),
-        np.empty((slot_count + 1, dim_count)),
-        np.empty((slot_count + 1, 3)),
-        np.empty((slot_count + 1, 3)),
-        np.empty(slot_count, np.int64),
-        np.zeros((slot_count, 3, 3)),
-    )
+    Args:
+        floats, ints, o: Problem tables (see ``problem.py``) and the row of this problem.
+        first, count: The rows of ``factors``, ``order``, ``results`` and ``counts`` to evaluate.
+        factors: float64[N, S, D], whole numbers whose product over slots >= extent; ``order``
+            integer[N, S, D], loop order outer to inner (of no meaning in fanouts); ``keep``
+            bool[N or 1, S, 3], which operands a slot stores (slot 0: all).
+        fanout: bool[S], which slots are spatial.
+        pad: Charge residual tiles as full ones (Timeloop's way) instead of exactly.
+        slot_table: float64[E, S, SLOT_COLUMNS]; ``engine`` float64[E, ENGINE_COLUMNS].
+        engine_of: int64[N or 1], the row of both for every mapping.
+        work: From :func:`make_work`, used with no other ``slot_table``.
+        results: float64[N, RESULTS], written.
+        counts: float64[N, S, 3, 3], written, or of length 0 when not wanted.
+    """
+    load_rows(first, count, factors, order, keep, fanout, slot_table, engine, engine_of, work)
+    bounds, effective, kept = work.bounds, work.effective, work.kept
+    counted, outcome = work.counted, work.outcome
+    cycles, residual = lay_tiles(floats, o, count, fanout, work)
+    any_odd, loops = False, bounds
+    if residual:
+        store(outcome, 0, cycles)
+        any_odd = lay_residuals(floats, o, count, fanout, pad, work, outcome[0])
+        cycles = load(outcome, 0)
+        loops = effective
+    repeat_loops(ints, o, fanout, loops, work)
+    charge_slots(floats, ints, o, count, fanout, cycles, residual, any_odd, pad, work)
+    for v in range(count):
+        for c in range(RESULTS):
+            results[first + v, c] = outcome[c, v]
+    if counts.shape[0] > first:
+        for v in range(count):
+            for s in range(fanout.shape[0]):
+                for t in range(3):
+                    stores = kept[s, t, v] > 0.0 and not fanout[s]
+                    for c in range(3):
+                        counts[first + v, s, t, c] = counted[s, t, c, v] if stores else 0.0
 
 
 @inner
 def evaluate_some(
-    first, last, problem_of, engine_of, floats, ints, factors, order, keep, fanout, pad,
-    slot_table, engine, tiles, visits, again, copies, moving, own, results, counts,
+    begin, end, problem_of, engine_of, floats, ints, factors, order, keep, fanout, pad,
+    slot_table, engine, work, results, counts,
 ):  # fmt: skip
-    """Evaluate rows first..last-1; arguments as in :func:`evaluate_rows` and its work space."""
-    wanted = counts.shape[0] == problem_of.shape[0]
-    for i in range(first, last):
-        evaluate_row(
-            floats, ints, problem_of[i], factors, order, keep, i, i, fanout, pad,
-            slot_table, engine, engine_of[i],
-            tiles, visits, again, copies, moving, own, results, i,
+    """Evaluate rows begin..end-1 in blocks; arguments as in :func:`evaluate_rows`."""
+    first = begin
+    while first < end:
+        count = 1
+        while (
+            count < LANES and first + count < end and problem_of[first + count] == problem_of[first]
+        ):
+            count += 1
+        evaluate_block(
+            floats, ints, problem_of[first], first, count, factors, order, keep, fanout, pad,
+            slot_table, engine, engine_of, work, results, counts,
         )  # fmt: skip
-        if wanted:
-            for s in range(own.shape[0]):
-                for t in range(3):
-                    for c in range(3):
-                        counts[i, s, t, c] = own[s, t, c] if keep[i, s, t] else 0.0
+        first += count
 
 
 @parallel
@@ -575,22 +784,23 @@ def evaluate_rows(
 ):  # fmt: skip
     """Evaluate many rows; row ``i`` is problem ``problem_of[i]`` on engine ``engine_of[i]``.
 
+    Fastest where neighbouring rows are mappings of one problem.
+
     Args:
         problem_of, engine_of: int64[N].
         floats, ints: Problem tables, see ``problem.py``.
-        factors: float64[N, S, D]; ``order`` integer[N, S, D]; ``keep`` bool[N, S, 3]; ``fanout``
-            bool[S].
-        pad: See :func:`count_words`.
+        factors: float64[N, S, D]; ``order`` integer[N, S, D]; ``keep`` bool[N or 1, S, 3];
+            ``fanout`` bool[S].
+        pad: See :func:`evaluate_block`.
         slot_table: float64[E, S, SLOT_COLUMNS]; ``engine`` float64[E, ENGINE_COLUMNS].
         results: float64[N, RESULTS], written.
         counts: float64[N, S, 3, 3], written, or of length 0 when not wanted.
     """
     rows = problem_of.shape[0]
-    chunk = 512
+    chunk = 64 * LANES
     for c in prange((rows + chunk - 1) // chunk):
-        tiles, visits, again, copies, moving, own = make_scratch(factors.shape[1], factors.shape[2])
+        work = make_work(factors.shape[1], factors.shape[2])
         evaluate_some(
             c * chunk, min(rows, (c + 1) * chunk), problem_of, engine_of, floats, ints, factors,
-            order, keep, fanout, pad, slot_table, engine, tiles, visits, again, copies, moving,
-            own, results, counts,
+            order, keep, fanout, pad, slot_table, engine, work, results, counts,
         )  # fmt: skip

@@ -11,6 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from archsim.models.jit import inlined, inner
+from archsim.models.lanes import LANES
 from archsim.models.loopnest import kernel
 from archsim.models.loopnest.kernel import (
     BITS,
@@ -325,21 +326,24 @@ def copy_row(factors, orders, source, target):
 
 @inner
 def judge(
-    floats, ints, o, e, fanout, keep, slot_table, engine, objective, factors, orders, results,
-    best, tiles, visits, again, copies, moving, counts,
+    floats, ints, o, engine_of, fanout, keep, slot_table, engine, objective, factors, orders,
+    results, best, candidates, work, no_counts,
 ):  # fmt: skip
-    """Evaluate the candidate in row 1; the better mapping ends in row 0. Returns its score."""
-    kernel.evaluate_row(
-        floats, ints, o, factors, orders, keep, 1, 0, fanout, False, slot_table, engine, e,
-        tiles, visits, again, copies, moving, counts, results, 1,
+    """Evaluate the candidates in rows 1..; the best mapping ends in row 0. Returns its score."""
+    kernel.evaluate_block(
+        floats, ints, o, 1, candidates, factors, orders, keep, fanout, False, slot_table, engine,
+        engine_of, work, results, no_counts,
     )  # fmt: skip
-    value = score(objective, results, 1)
-    if not value < best:  # also if it is not a number
-        return best
-    copy_row(factors, orders, 1, 0)
-    for k in range(results.shape[1]):
-        results[0, k] = results[1, k]
-    return value
+    chosen = 0
+    for w in range(1, candidates + 1):
+        value = score(objective, results, w)
+        if value < best:  # never if it is not a number
+            chosen, best = w, value
+    if chosen > 0:
+        copy_row(factors, orders, chosen, 0)
+        for k in range(results.shape[1]):
+            results[0, k] = results[chosen, k]
+    return best
 
 
 @inner
@@ -382,21 +386,20 @@ def mutate(floats, o, dim_count, groups, group_count, order, factors, orders, w,
 
 @inner
 def map_operation(
-    floats, ints, o, e, fanout, keep, slot_table, engine, template, objective, extra,
+    floats, ints, o, engine_of, fanout, keep, slot_table, engine, template, objective, extra,
     unroll, alternatives, element, stationary, order, groups, fanout_slots, axes, width,
-    factors, orders, results, tile, outside, steps, seen, probe, price,
-    tiles, visits, again, copies, moving, counts,
+    factors, orders, results, tile, outside, steps, seen, probe, price, work, no_counts,
 ):  # fmt: skip
     """Map one operation on one engine; the best mapping ends in row 0.
 
     Args:
         floats, ints, o: Problem tables and row.
-        e: Engine row of ``slot_table`` and ``engine``.
+        engine_of: int64[1], engine row of ``slot_table`` and ``engine``.
         fanout: bool[S]; ``keep`` bool[1, S, 3], what the machine's slots hold.
         template, objective, extra: Template row, index into ``OBJECTIVES``, extra evaluations.
         unroll ... order: See :class:`TemplateTable`.
         groups, fanout_slots, axes, width: The nest's structure, see ``nest.py``.
-        factors, orders: Work [2, S, D]; ``results`` [2, RESULTS].
+        factors, orders: Work [1 + LANES, S, D]; ``results`` [1 + LANES, RESULTS].
         The rest: work space.
 
     Returns:
@@ -404,6 +407,7 @@ def map_operation(
     """
     dim_count = factors.shape[2]
     group_count = groups.shape[0]
+    e = engine_of[0]
     best = np.inf
     # What stands if no candidate can be priced at all: finite, and far from fitting.
     for k in range(results.shape[1]):
@@ -428,7 +432,11 @@ def map_operation(
         unroll_fanouts(
             floats, o, dim_count, unroll, template, a, fanout_slots, axes, width, factors, 1
         )
-        for hold_outer in range(3 if group_count > 1 else 1):
+        candidates = 3 if group_count > 1 else 1
+        for hold_outer in range(candidates):
+            w = 1 + hold_outer
+            if hold_outer > 0:
+                copy_row(factors, orders, 1, w)
             for g in range(group_count - 1, -1, -1):
                 if g == group_count - 1 and hold_outer > 0:
                     continue  # the innermost group does not depend on what is held further out
@@ -436,24 +444,27 @@ def map_operation(
                     floats, ints, o, e, slot_table, keep, groups, g, element, template, order,
                     hold_inner if g == group_count - 1 else hold_outer,
                     hold_inner if g >= group_count - 2 else hold_outer,
-                    fanout_slots, factors, 1, tile, outside, steps, seen, probe, price,
+                    fanout_slots, factors, w, tile, outside, steps, seen, probe, price,
                 )  # fmt: skip
-            finish(floats, o, factors, 1)
-            set_order(order, groups, group_count, orders, 1, hold_inner, hold_outer, dim_count)
-            best = judge(
-                floats, ints, o, e, fanout, keep, slot_table, engine, objective, factors, orders,
-                results, best, tiles, visits, again, copies, moving, counts,
-            )  # fmt: skip
-    state = 88172645463325252
-    for _ in range(extra):
-        copy_row(factors, orders, 0, 1)
-        state = mutate(floats, o, dim_count, groups, group_count, order, factors, orders, 1, state)
-        if (state >> 40) % 3 == 0:
-            state = mutate(
-                floats, o, dim_count, groups, group_count, order, factors, orders, 1, state
-            )
+            finish(floats, o, factors, w)
+            set_order(order, groups, group_count, orders, w, hold_inner, hold_outer, dim_count)
         best = judge(
-            floats, ints, o, e, fanout, keep, slot_table, engine, objective, factors, orders,
-            results, best, tiles, visits, again, copies, moving, counts,
+            floats, ints, o, engine_of, fanout, keep, slot_table, engine, objective, factors,
+            orders, results, best, candidates, work, no_counts,
+        )  # fmt: skip
+    state = 88172645463325252
+    for _ in range(extra // LANES):
+        for w in range(1, LANES + 1):
+            copy_row(factors, orders, 0, w)
+            state = mutate(
+                floats, o, dim_count, groups, group_count, order, factors, orders, w, state
+            )
+            if (state >> 40) % 3 == 0:
+                state = mutate(
+                    floats, o, dim_count, groups, group_count, order, factors, orders, w, state
+                )
+        best = judge(
+            floats, ints, o, engine_of, fanout, keep, slot_table, engine, objective, factors,
+            orders, results, best, LANES, work, no_counts,
         )  # fmt: skip
     return best

@@ -20,6 +20,7 @@ from archsim.models.loopnest.kernel import (
     SIZE,
     SLIDE_DIM,
     SLIDES,
+    SLIDING,
     STILL,
 )
 from archsim.workload.graph import CANONICAL_DIMS, Access, Einsum, Rank
@@ -37,7 +38,8 @@ class ProblemTable:
             1.0 where a dimension does not move it.
         ints: int64[O, PROBLEM_INTS]: for input, weight and output the bit mask of dimensions (of
             extent > 1) that move it; the number of the input's sliding ranks (two dimensions, or a
-            coefficient above 1) and their dimensions, -1 for none.
+            coefficient above 1), the mask of all dimensions in them, and their dimensions, -1 for
+            none.
     """
 
     dims: tuple[str, ...]
@@ -120,6 +122,7 @@ def pack(einsums: Sequence[Einsum], dims: Sequence[str] | None = None) -> Proble
                 ints[o, SLIDES] += 1
                 for i, (dim, coefficient) in enumerate(rank):
                     ints[o, SLIDE_DIM + 2 * j + i] = index[dim]
+                    ints[o, SLIDING] |= 1 << index[dim]
                     floats[o, len(dims) + COEFFICIENT + 2 * j + i] = coefficient
     return ProblemTable(tuple(dims), floats, ints)
 
