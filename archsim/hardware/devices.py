@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints, model_validator
 
 from archsim.errors import InputError
+from archsim.hardware.sparsity import StorageSparsity
 from archsim.hardware.tiers import LINK_KINDS, TIER_KINDS
 from archsim.inputs import Strict
 
@@ -244,6 +245,9 @@ class Tier(Strict):
     )
     embodied_kg_co2e: float | None = Field(
         default=None, ge=0, le=1e9, description="footprint of making one instance; default modelled"
+    )
+    sparse: StorageSparsity | None = Field(
+        default=None, description="compressed formats, gating and skipping (spatial engines)"
     )
 
     @model_validator(mode="after")

@@ -17,8 +17,8 @@ from archsim.errors import InputError
 
 LeafKind = Literal["number", "integer", "flag", "enum"]
 
-#: Enumerations that shape the tables (one value for all designs of a batch).
-STRUCTURAL = frozenset({"axis"})
+#: Values that shape the tables (one for all designs of a batch), or blocks of such values.
+STRUCTURAL = frozenset({"axis", "sparse"})
 
 
 @dataclass(frozen=True)
@@ -56,21 +56,23 @@ def list_leaves(model: BaseModel) -> Mapping[str, Leaf]:
     return types.MappingProxyType({leaf.path: leaf for leaf in found})
 
 
-def _walk(model: BaseModel, prefix: str, found: list[Leaf]) -> None:
+def _walk(model: BaseModel, prefix: str, found: list[Leaf], structural: bool = False) -> None:
     for name, info in type(model).model_fields.items():
         value, path = getattr(model, name), f"{prefix}{name}"
+        shapes = structural or name in STRUCTURAL
         if isinstance(value, BaseModel):
-            _walk(value, f"{path}.", found)
+            _walk(value, f"{path}.", found, shapes)
         elif isinstance(value, tuple) and value and isinstance(value[0], BaseModel):
             for item in value:
-                _walk(item, f"{path}.{item.name}.", found)  # type: ignore[attr-defined]
+                if hasattr(item, "name"):  # others have no path of their own
+                    _walk(item, f"{path}.{item.name}.", found, shapes)
         else:
-            leaf = _leaf(path, name, info, value)
+            leaf = _leaf(path, shapes, info, value)
             if leaf is not None:
                 found.append(leaf)
 
 
-def _leaf(path: str, name: str, info: FieldInfo, value: Any) -> Leaf | None:
+def _leaf(path: str, structural: bool, info: FieldInfo, value: Any) -> Leaf | None:
     annotation, optional = info.annotation, False
     if get_origin(annotation) in (Union, types.UnionType):
         inner = [arg for arg in get_args(annotation) if arg is not type(None)]
@@ -81,7 +83,7 @@ def _leaf(path: str, name: str, info: FieldInfo, value: Any) -> Leaf | None:
         choices = get_args(annotation)
         if len(choices) < 2:
             return None
-        return Leaf(path, "enum", value, choices, None, None, optional, name in STRUCTURAL, text)
+        return Leaf(path, "enum", value, choices, None, None, optional, structural, text)
     kinds: dict[Any, LeafKind] = {bool: "flag", int: "integer", float: "number"}
     if annotation not in kinds:
         return None
@@ -92,7 +94,7 @@ def _leaf(path: str, name: str, info: FieldInfo, value: Any) -> Leaf | None:
         elif isinstance(item, annotated_types.Le):
             limits["le"] = item.le
     return Leaf(
-        path, kinds[annotation], value, (), limits["ge"], limits["le"], optional, False, text
+        path, kinds[annotation], value, (), limits["ge"], limits["le"], optional, structural, text
     )
 
 

@@ -334,6 +334,7 @@ def _assemble(
             out[:, index] = column
         return out
 
+    tier = next(tier for tier in machine.tiers if tier.name == engine.backing)
     keeps = np.zeros((len(slots), 3), dtype=bool)
     keeps[0] = True
     for index, slot in enumerate(engine.slots, start=1):
@@ -365,4 +366,6 @@ def _assemble(
         tier_bandwidth_bytes_per_s=spread(slots[0]["bandwidth"]),
         tier_latency_s=spread(slots[0]["latency"]),
         problems={reason: spread(mask) for reason, mask in values.problems.items()},
+        sparse=(tier.sparse, *(getattr(slot, "sparse", None) for slot in engine.slots)),
+        mac_sparse=engine.mac.sparse,
     )

@@ -9,6 +9,7 @@ from pydantic import Discriminator, Field, Tag, model_validator
 
 from archsim.errors import InputError
 from archsim.hardware.devices import Name
+from archsim.hardware.sparsity import MacSparsity, StorageSparsity, check_operands
 from archsim.inputs import Strict
 
 #: Order is part of the interface: ``EngineTable.dataflow`` holds indices into this tuple.
@@ -81,6 +82,7 @@ class Mac(Strict):
     area_mm2: float | None = Field(
         default=None, ge=0, le=100, description="override: mm2 per MAC unit"
     )
+    sparse: MacSparsity | None = Field(default=None, description="what a unit does about zeros")
 
 
 class Network(Strict):
@@ -124,6 +126,9 @@ class Storage(Strict):
     )
     area_mm2: float | None = Field(
         default=None, ge=0, le=1e5, description="override: mm2 per instance"
+    )
+    sparse: StorageSparsity | None = Field(
+        default=None, description="compressed formats, gating and skipping"
     )
 
 
@@ -184,6 +189,8 @@ class SpatialEngine(Strict):
                     field=f"{where}.{slot.name}.keeps",
                     found=list(slot.keeps),
                 )
+            if isinstance(slot, Storage):
+                check_operands(slot.sparse, slot.keeps, f"{where}.{slot.name}")
         if not any(isinstance(slot, Storage) for slot in self.slots):
             raise InputError("an engine needs at least one storage slot", field=where)
         return self

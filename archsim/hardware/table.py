@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from archsim.hardware.sparsity import MacSparsity, StorageSparsity
+
 Floats = NDArray[np.float64]
 
 
@@ -56,6 +58,8 @@ class EngineTable:
         tier_latency_s: [B] idle latency of the backing tier.
         problems: bool[B] by reason: designs that make no physical sense (their numbers are finite
             but meaningless).
+        sparse: What each slot does about zeros, S entries; the same for all designs.
+        mac_sparse: What the MAC units do about them.
     """
 
     machine: str
@@ -91,10 +95,17 @@ class EngineTable:
     tier_bandwidth_bytes_per_s: Floats
     tier_latency_s: Floats
     problems: dict[str, NDArray[np.bool_]]
+    sparse: tuple[StorageSparsity | None, ...] = ()
+    mac_sparse: MacSparsity | None = None
 
     def __len__(self) -> int:
         """Number of designs."""
         return len(self.clock_hz)
+
+    @property
+    def knows_zeros(self) -> bool:
+        """Whether the hardware does anything about zeros."""
+        return self.mac_sparse is not None or any(slot is not None for slot in self.sparse)
 
     @property
     def sound(self) -> NDArray[np.bool_]:
