@@ -14,6 +14,7 @@ from archsim.errors import ArchsimError, InputError
 COMPARISONS = {
     "loopnest": "counts, cycles and energy beside Timeloop",
     "dosa": "6,000 Gemmini machines, layers and mappings beside Timeloop",
+    "rtl": "Gemmini's RTL beside the loop-nest model and the Gemmini model",
     "systolic": "cycles, utilisation and reads beside SCALE-Sim",
     "eyeriss": "AlexNet beside the Eyeriss chip",
     "mapper": "mappings of little effort beside those of much",
