@@ -14,6 +14,7 @@ class Kind(enum.StrEnum):
     """What can be listed."""
 
     WORKLOADS = "workloads"
+    MODELS = "models"
     MACHINES = "machines"
     AGENTS = "agents"
     SCENARIOS = "scenarios"
@@ -29,18 +30,44 @@ def register(app: typer.Typer) -> None:
 
 def import_(
     model: Annotated[
-        Path, typer.Argument(help="Model file: .onnx, Timeloop .yaml, SCALE-Sim .csv.")
+        Path,
+        typer.Argument(
+            help="Model file: .onnx, Hugging Face config .json, Timeloop .yaml, SCALE-Sim .csv."
+        ),
     ],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Workload file to write (.yaml).")],
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Workload file to write (.yaml).")
+    ] = None,
     batch: Annotated[int | None, typer.Option(min=1, help="Batch size.")] = None,
     symbol: Annotated[
         list[str] | None,
         typer.Option(help="Value of a symbolic dimension (repeatable): NAME=VALUE."),
     ] = None,
+    phase: Annotated[
+        str | None, typer.Option(help="Language models: prefill or decode (the default).")
+    ] = None,
+    context: Annotated[
+        int | None, typer.Option(min=1, help="Language models: tokens in a request's cache.")
+    ] = None,
 ) -> None:
-    """Import a network into the compact, readable form."""
+    """Import a network into the compact, readable form.
+
+    A config.json of a language model is one step of it; `archsim workload` has more options.
+    """
+    from archsim.errors import InputError
     from archsim.workload import import_model, save_workload, summary
 
+    if model.suffix.lower() == ".json":
+        from archsim.cli.language import workload as show
+
+        if symbol:
+            raise InputError("only ONNX models have symbols", source=model, found=symbol)
+        show(str(model), phase or "decode", batch or 1, context or 4096, out=out)
+        return
+    if phase or context:
+        raise InputError("only language models have a phase and a context", source=model)
+    if out is None:
+        raise InputError("say where to write the workload", source="--out", expected="a .yaml file")
     workload = import_model(model, batch, _symbols(symbol))
     save_workload(workload, out)
     _show_summary(summary(workload))
@@ -126,7 +153,7 @@ def evaluate(
 def list_(
     kind: Annotated[Kind, typer.Argument(help="What to list.")],
 ) -> None:
-    """List what ships: workloads, machines, agents, scenarios or dataflows."""
+    """List what ships: workloads, language models, machines, agents, scenarios or dataflows."""
     from rich.console import Console
     from rich.table import Table
 
@@ -140,7 +167,16 @@ def list_(
     Console(soft_wrap=False).print(table)
 
 
-_NUMBERS = ("MACs", "parameters", "layers", "nm", "MAC units", "parameters to choose")
+_NUMBERS = (
+    "MACs",
+    "parameters",
+    "active",
+    "KB a cached token",
+    "layers",
+    "nm",
+    "MAC units",
+    "parameters to choose",
+)
 _Table = tuple[tuple[str, ...], Sequence[tuple[str, ...]]]
 
 
@@ -153,6 +189,17 @@ def _workloads() -> _Table:
         count = sum(figures.operations.values())
         rows.append((name, f"{figures.macs:,}", f"{figures.parameters:,}", f"{count:,}"))
     return ("workload", "MACs", "parameters", "layers"), rows
+
+
+def _language_models() -> _Table:
+    from archsim.workload import available_models, load_model
+
+    rows = []
+    for name in available_models():
+        model = load_model(name)
+        cache = f"{model.kv_bytes_per_token() / 1e3:,.1f}"
+        rows.append((name, f"{model.parameters:,}", f"{model.active_parameters:,}", cache))
+    return ("model", "parameters", "active", "KB a cached token"), rows
 
 
 def _machines() -> _Table:
@@ -190,6 +237,7 @@ def _dataflows() -> _Table:
 
 _LISTS = {
     Kind.WORKLOADS: _workloads,
+    Kind.MODELS: _language_models,
     Kind.MACHINES: _machines,
     Kind.AGENTS: _agents,
     Kind.SCENARIOS: _scenarios,

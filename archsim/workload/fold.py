@@ -88,7 +88,11 @@ def _copies(
         known = {**final, **mine, **before}
         for operation in body:
             name = _indexed(operation.name, block.name, index)
-            operations.append(_renamed(replace(operation, name=name), known))
+            facts = tuple(
+                (fact, _indexed(str(value), block.name, index) if fact == "kernel" else value)
+                for fact, value in operation.attributes
+            )
+            operations.append(_renamed(replace(operation, name=name, attributes=facts), known))
         before = {read: mine[written] for read, written in block.carried}
     return mine
 

@@ -99,6 +99,9 @@ VECTOR_KINDS: dict[str, VectorCost] = {
     "softmax_masked": VectorCost(per_output=6),  # the mask is added first
     "hardmax": VectorCost(per_output=2),
     "glu": VectorCost(per_output=5),  # sigmoid of one half times the other
+    **dict.fromkeys(("swiglu", "geglu"), VectorCost(per_output=6)),  # silu or gelu, times the other
+    "geglu_tanh": VectorCost(per_output=9),
+    "reglu": VectorCost(per_output=2),
     "max_pool": VectorCost(per_window=1),
     "avg_pool": VectorCost(per_window=1, per_output=1),
     "lp_pool": VectorCost(per_window=2, per_output=1),
