@@ -7,6 +7,7 @@ a count of scalar operations and the bytes it touches). Both are one class, so a
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,6 +18,8 @@ from archsim.errors import InputError
 
 if TYPE_CHECKING:
     import networkx as nx
+
+_PATTERN = re.compile(r"random|structured|band \d{1,9}|(?P<n>\d{1,4}):(?P<m>[1-9]\d{0,3})")
 
 Role = Literal["input", "weight", "activation", "output", "kv_cache", "constant"]
 ROLES: tuple[str, ...] = ("input", "weight", "activation", "output", "kv_cache", "constant")
@@ -47,6 +50,9 @@ class Tensor:
         role: What the tensor is to the model.
         density: Fraction of non-zero elements, in (0, 1].
         batch_axis: The axis whose extent is a multiple of the batch, None where there is none.
+        pattern: Where the non-zeros are: ``random`` (anywhere), ``structured`` (every tile holds
+            its share), ``N:M`` (N of every M along the reduction) or ``band W`` (a matrix, at most
+            W off the diagonal).
     """
 
     name: str
@@ -55,8 +61,10 @@ class Tensor:
     role: Role = "activation"
     density: float = 1.0
     batch_axis: int | None = None
+    pattern: str = "random"
 
     def __post_init__(self) -> None:
+        self._check_pattern()
         if any(extent < 1 for extent in self.shape):
             raise InputError("tensor extents must be positive", field=self.name, found=self.shape)
         if not 0 < self.bits <= 1024:
@@ -67,6 +75,25 @@ class Tensor:
             raise InputError("unknown tensor role", field=self.name, found=self.role)
         if self.batch_axis is not None and not 0 <= self.batch_axis < len(self.shape):
             raise InputError("no such batch axis", field=self.name, found=self.batch_axis)
+
+    def _check_pattern(self) -> None:
+        """Refuse a pattern that is none, or that another density belongs to."""
+        match = _PATTERN.fullmatch(self.pattern)
+        if match is None:
+            raise InputError(
+                "unknown pattern of non-zeros",
+                field=self.name,
+                found=self.pattern,
+                expected="random, structured, N:M such as 2:4, or 'band W'",
+            )
+        if match["n"]:
+            n, m = int(match["n"]), int(match["m"])
+            if not 1 <= n <= m or abs(self.density - n / m) > 1e-9:
+                raise InputError(
+                    f"the density of pattern {self.pattern} must be N/M",
+                    field=self.name,
+                    found=self.density,
+                )
 
     @property
     def elements(self) -> int:

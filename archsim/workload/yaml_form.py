@@ -90,7 +90,9 @@ class Reader:
         for name, line in document.tensors.items():
             shape, axis = self.extents(line.shape, name)
             bits = document.bits if line.bits is None else line.bits
-            self.tensors[name] = Tensor(name, shape, bits, line.role, line.density, axis)
+            self.tensors[name] = Tensor(
+                name, shape, bits, line.role, line.share, axis, line.pattern
+            )
 
     def extents(self, shape: Sequence[int | str], field: str) -> tuple[tuple[int, ...], int | None]:
         """Numbers for a written shape, and the axis that grows with the batch."""

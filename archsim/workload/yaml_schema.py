@@ -49,13 +49,23 @@ class TensorLine(Strict):
         shape: Extents; ``N`` or ``12N`` marks the axis that grows with the batch.
         role: What the tensor is to the model.
         bits: Bits an element, where they differ from the header's.
-        density: Fraction of elements that are not zero.
+        density: Fraction of elements that are not zero; default all, or what the pattern says.
+        pattern: Where they are: ``random``, ``structured``, ``2:4`` or ``band 8``.
     """
 
     shape: Shape
     role: Literal["input", "weight", "activation", "output", "kv_cache", "constant"] = "weight"
     bits: Bits | None = None
-    density: Annotated[float, Field(gt=0, le=1)] = 1.0
+    density: Annotated[float, Field(gt=0, le=1)] | None = None
+    pattern: Annotated[str, Field(strict=True, max_length=32)] = "random"
+
+    @property
+    def share(self) -> float:
+        """The density, or what an N:M pattern says where none is written."""
+        if self.density is not None:
+            return self.density
+        n, _, m = self.pattern.partition(":")
+        return int(n) / int(m) if n.isdecimal() and m.isdecimal() and int(m) else 1.0
 
 
 #: What an attribute of an operation may be.

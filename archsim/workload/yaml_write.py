@@ -166,6 +166,8 @@ class _Writer:
             fields["bits"] = _number(tensor.bits)
         if tensor.density != 1.0:
             fields["density"] = tensor.density
+        if tensor.pattern != "random":
+            fields["pattern"] = tensor.pattern
         try:
             TensorLine.model_validate(fields)
         except ValidationError as error:

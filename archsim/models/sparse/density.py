@@ -254,12 +254,15 @@ class Banded(Density):
     Args:
         rows, columns: Extents of the matrix.
         half_width: Word (r, c) is non-zero where abs(r - c) <= half_width.
+        axes: Ranks of the tensor that are the rows and the columns; the others have extent 1.
     """
 
-    def __init__(self, rows: int, columns: int, half_width: int) -> None:
+    def __init__(
+        self, rows: int, columns: int, half_width: int, axes: tuple[int, int] = (-2, -1)
+    ) -> None:
         if half_width < 0:
             raise InputError("the half-width of a band must not be negative", found=half_width)
-        self.rows, self.columns, self.half_width = rows, columns, half_width
+        self.rows, self.columns, self.half_width, self.axes = rows, columns, half_width, axes
         self.average = self._band(np.arange(rows)).sum() / (rows * columns)
         if self.average == 0.0:
             raise InputError("the band misses the matrix", found=(rows, columns, half_width))
@@ -271,10 +274,11 @@ class Banded(Density):
         return np.maximum(high - low + 1, 0)
 
     def _matrix(self, shape: Shape) -> tuple[int, int]:
-        """Rows and columns of a tile; leading ranks of extent 1 do not count."""
-        if prod(shape[:-2]) != 1 or len(shape) < 2:
+        """Rows and columns of a tile."""
+        height, width = shape[self.axes[0]], shape[self.axes[1]]
+        if prod(shape) != height * width:
             raise InputError("a band needs a matrix", found=shape)
-        return min(shape[-2], self.rows), min(shape[-1], self.columns)
+        return min(height, self.rows), min(width, self.columns)
 
     def empty(self, shape: Shape) -> float:
         """Share of the aligned tiles that the band misses."""
