@@ -11,6 +11,7 @@ import platform
 from collections.abc import Callable
 
 from archsim.bench.accelerator import bench_network, bench_step
+from archsim.bench.dram import bench_dram
 from archsim.bench.kernel import bench_kernel
 from archsim.errors import InputError
 
@@ -18,6 +19,7 @@ BENCHMARKS: dict[str, Callable[..., list[tuple[str, str]]]] = {
     "kernel": bench_kernel,
     "network": bench_network,
     "step": bench_step,
+    "dram": bench_dram,
 }
 
 
@@ -25,7 +27,7 @@ def main(name: str | None = None, *, repeat: int = 7, scenario: str = "edge_resn
     """Run one benchmark, or all, and print their figures.
 
     Args:
-        name: ``kernel``, ``network`` or ``step``; None for all.
+        name: ``kernel``, ``network``, ``step`` or ``dram``; None for all.
         repeat: Repetitions a median is taken of.
         scenario: Scenario of the ``network`` and ``step`` benchmarks.
 

@@ -18,6 +18,7 @@ COMPARISONS = {
     "systolic": "cycles, utilisation and reads beside SCALE-Sim",
     "eyeriss": "AlexNet beside the Eyeriss chip",
     "mapper": "mappings of little effort beside those of much",
+    "dram": "cycles, latencies, row hits, energy beside DRAMSys, DRAMsim3 and Ramulator",
     "workloads": "MACs and parameters beside published figures",
 }
 

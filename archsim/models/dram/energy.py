@@ -57,9 +57,9 @@ def energies_j(spec: DramSpec, counts: np.ndarray, cycles: np.ndarray) -> np.nda
         )
     i = spec.currents
     # mA V cycles of the main supply plus those of the pump supply; a cycle is clock_ps.
-    # A refresh keeps rows open until the precharge at its end, as DRAMPower 4 has it.
-    active = n[..., L.RANK_ACTIVE] + n[..., L.REFA] * max(p["RFC"] - p["RP"], 0)
-    active = np.minimum(active, total)
+    active = n[..., L.RANK_ACTIVE]
+    if i.refresh_standby == "active":
+        active = np.minimum(active + n[..., L.REFA] * max(p["RFC"] - p["RP"], 0), total)
     idle = total - active
 
     def both(main: float, pump: float) -> float:

@@ -1,4 +1,4 @@
-"""Controller settings, with the names and meanings of DRAMSys, and the presets built on them."""
+"""Settings of the controllers, with the names and meanings of the simulators they follow."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from archsim.inputs import Strict
 from archsim.models.dram import layout as L
 from archsim.models.dram.layout import Arbiter, Buffer, Mux, Order, Page, Refresh, Scheduler
 
-_PAGES = {
+PAGES = {
     "Open": Page.OPEN,
     "OpenAdaptive": Page.OPEN_ADAPTIVE,
     "Closed": Page.CLOSED,
     "ClosedAdaptive": Page.CLOSED_ADAPTIVE,
 }
-_SCHEDULERS = {
+SCHEDULERS = {
     "Fifo": Scheduler.FIFO,
     "FrFcfs": Scheduler.FR_FCFS,
     "FrFcfsGrp": Scheduler.FR_FCFS_GRP,
 }
-_BUFFERS = {"Bankwise": Buffer.BANKWISE, "ReadWrite": Buffer.READ_WRITE, "Shared": Buffer.SHARED}
-_ORDERS = {"Fifo": Order.FIFO, "Reorder": Order.REORDER}
-_REFRESHES = {
+BUFFERS = {"Bankwise": Buffer.BANKWISE, "ReadWrite": Buffer.READ_WRITE, "Shared": Buffer.SHARED}
+ORDERS = {"Fifo": Order.FIFO, "Reorder": Order.REORDER}
+REFRESHES = {
     "NoRefresh": Refresh.NONE,
     "AllBank": Refresh.ALL_BANK,
     "PerBank": Refresh.PER_BANK,
     "SameBank": Refresh.SAME_BANK,
 }
-_ARBITERS = {"Simple": Arbiter.SIMPLE, "Fifo": Arbiter.FIFO, "Reorder": Arbiter.REORDER}
-_MUXES = {"Oldest": Mux.OLDEST, "Strict": Mux.STRICT}
+ARBITERS = {"Simple": Arbiter.SIMPLE, "Fifo": Arbiter.FIFO, "Reorder": Arbiter.REORDER}
+MUXES = {"Oldest": Mux.OLDEST, "Strict": Mux.STRICT}
 
 Count = Field(ge=1, le=1 << 20)
 Delay = Field(0, ge=0, le=1 << 20)
@@ -84,18 +84,18 @@ class Policy(Strict):
     def vector(self) -> np.ndarray:
         """The settings as compiled code reads them: int64[P_SIZE]."""
         p = np.zeros(L.P_SIZE, np.int64)
-        p[L.P_PAGE] = _PAGES[self.page]
-        p[L.P_SCHEDULER] = _SCHEDULERS[self.scheduler]
-        p[L.P_BUFFER] = _BUFFERS[self.buffer]
+        p[L.P_PAGE] = PAGES[self.page]
+        p[L.P_SCHEDULER] = SCHEDULERS[self.scheduler]
+        p[L.P_BUFFER] = BUFFERS[self.buffer]
         p[L.P_DEPTH_READ] = self.depth
         p[L.P_DEPTH_WRITE] = self.depth_write or self.depth
-        p[L.P_RESPONSE] = _ORDERS[self.response]
-        p[L.P_REFRESH] = _REFRESHES[self.refresh]
+        p[L.P_RESPONSE] = ORDERS[self.response]
+        p[L.P_REFRESH] = REFRESHES[self.refresh]
         p[L.P_POSTPONE] = self.max_postponed
         p[L.P_PULL_IN] = self.max_pulled_in
-        p[L.P_ARBITER] = _ARBITERS[self.arbiter]
+        p[L.P_ARBITER] = ARBITERS[self.arbiter]
         p[L.P_ACTIVE] = self.max_active
-        p[L.P_MUX] = _MUXES[self.mux]
+        p[L.P_MUX] = MUXES[self.mux]
         p[L.P_THINK_FW] = self.think_delay_fw
         p[L.P_THINK_BW] = self.think_delay_bw
         p[L.P_PHY_FW] = self.phy_delay_fw
@@ -107,3 +107,44 @@ class Policy(Strict):
         p[L.P_RESPONSE_GAP] = 1 if old else 2
         p[L.P_BATCH_RESPONSES] = 0 if old else 1
         return p
+
+
+class DRAMsim3Policy(Strict):
+    """The controller DRAMsim3 models (see dramsim3.py), with a command queue for every bank.
+
+    Attributes:
+        close_page: Precharge after every access.
+        command_queue: Entries of a bank's command queue.
+        transaction_queue: Entries of the read queue and of the write buffer.
+        write_mark: Writes start to drain, with empty command queues, from more than this many.
+        row_hit_limit: Row hits after which an older request may close the row.
+        refresh: Whether ranks are refreshed, one after the other.
+    """
+
+    close_page: bool = False
+    command_queue: int = Field(8, ge=1, le=1 << 12)
+    transaction_queue: int = Field(32, ge=1, le=1 << 12)
+    write_mark: int = Field(8, ge=0, le=1 << 12)
+    row_hit_limit: int = Field(4, ge=1, le=1 << 30)
+    refresh: bool = True
+
+
+class RamulatorPolicy(Strict):
+    """The controller Ramulator 2.1 models (see ramulator.py): FRFCFS-RowHit, open rows.
+
+    Attributes:
+        read_buffer, write_buffer: Entries.
+        high_watermark, low_watermark: Tenths of the write buffer: writes drain when more than the
+            first are full, until less than the second are.
+        refresh: Whether all ranks are refreshed, together.
+    """
+
+    read_buffer: int = Field(32, ge=1, le=1 << 12)
+    write_buffer: int = Field(32, ge=1, le=1 << 12)
+    high_watermark: int = Field(8, ge=0, le=10)
+    low_watermark: int = Field(2, ge=0, le=10)
+    refresh: bool = True
+
+
+#: Settings of any controller.
+Controller = Policy | DRAMsim3Policy | RamulatorPolicy

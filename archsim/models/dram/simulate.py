@@ -11,7 +11,7 @@ from archsim.errors import InputError
 from archsim.models.dram import layout as L
 from archsim.models.dram.address import Location, decode
 from archsim.models.dram.energy import PARTS, energies_j
-from archsim.models.dram.policy import Policy
+from archsim.models.dram.policy import Controller, Policy
 from archsim.models.dram.spec import DramSpec, family
 from archsim.models.dram.trace import Trace
 
@@ -180,13 +180,13 @@ def check(spec: DramSpec, policy: Policy) -> None:
 def simulate(
     spec: DramSpec,
     trace: Trace,
-    policy: Policy | None = None,
+    policy: Controller | None = None,
     *,
     mapping: str | None = None,
     wrap: bool = False,
     log: bool = False,
 ) -> DramResult:
-    """Serve a trace with the controller DRAMSys models.
+    """Serve a trace.
 
     Channels work on their own: each takes its part of the trace, and a full channel does not
     hold up the requests to another.
@@ -194,7 +194,8 @@ def simulate(
     Args:
         spec: The memory.
         trace: The requests; arrival cycles are cycles of the memory's clock.
-        policy: The controller; the defaults of :class:`Policy` when None.
+        policy: The controller: DRAMSys's (:class:`Policy`, its defaults when None), DRAMsim3's or
+            Ramulator's.
         mapping: Address mapping, see :func:`archsim.models.dram.address.parse_mapping`.
         wrap: Take addresses beyond the memory modulo its size.
         log: Keep the command log.
@@ -203,7 +204,8 @@ def simulate(
         InputError: An address outside the memory, or a policy it does not support.
     """
     policy = policy or Policy()
-    check(spec, policy)
+    if isinstance(policy, Policy):
+        check(spec, policy)
     where = decode(trace.address, spec, mapping, wrap)
     begin, end = np.empty(len(trace), np.int64), np.empty(len(trace), np.int64)
     logs, results, counts = [], [], []
@@ -261,22 +263,26 @@ def _one_channel(
     spec: DramSpec,
     trace: Trace,
     where: Location,
-    policy: Policy,
+    policy: Controller,
     mine: np.ndarray | None,
     log: bool,
 ) -> tuple[tuple[np.ndarray, np.ndarray], np.ndarray, np.ndarray, np.ndarray]:
     """Simulate the requests ``mine`` (all when None) of one channel."""
     from archsim.models.dram import batch
 
-    made = (trace.arrival, trace.write, where.bank, where.row, trace.address)
+    made = (trace.arrival, trace.write, where.bank, where.row, trace.address, where.column)
     if mine is not None:
         made = tuple(np.ascontiguousarray(a[mine]) for a in made)
-    arrival, write, bank, row, address = made
+    arrival, write, bank, row, address, column = made
     if arrival.size > MAX_REQUESTS:
         raise InputError(
             "too many requests for one channel", found=arrival.size, expected=str(MAX_REQUESTS)
         )
     c = compiled(spec)
+    if not isinstance(policy, Policy):
+        from archsim.models.dram.others import channel
+
+        return channel(spec, c, policy, (arrival, write, bank, row, column, address), log)
     links = batch.chains(bank, row, write, spec.structure.banks)
     begin, end = np.empty(arrival.size, np.int64), np.empty(arrival.size, np.int64)
     lines = np.empty((4 * arrival.size + 1024 if log else 0, 5), np.int64)

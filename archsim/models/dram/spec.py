@@ -81,8 +81,11 @@ class Currents(Strict):
     """Supply currents of one device, in mA, and voltages, in V, as data sheets list them.
 
     The second set belongs to the pump supply (VPP or VDD2) where a standard has one.
+    ``refresh_standby`` says which standby current flows during a refresh: that with open rows up
+    to the precharge at its end (DRAMPower), or that without (DRAMsim3).
     """
 
+    refresh_standby: Literal["active", "idle"] = "active"
     vdd: PositiveFloat
     idd0: float = Field(ge=0)
     idd2n: float = Field(ge=0)
