@@ -15,8 +15,8 @@ from typing import Any
 from archsim.errors import InputError
 from archsim.inputs import read_text
 
-#: Largest extent a config may ask for.
-MOST = 1 << 32
+#: Largest extent, and largest number of layers, a config may ask for.
+MOST, MOST_LAYERS = 1 << 32, 10_000
 
 #: Activation functions by their names in configs.
 ACTIVATIONS = {
@@ -65,6 +65,18 @@ class Fields:
         """Whether a field is given and not null."""
         self.read.add(name)
         return self.data.get(name) is not None
+
+    def layers(self, *names: str) -> int:
+        """The number of layers.
+
+        Raises:
+            InputError: It is missing or no such number.
+        """
+        count = self.number(*names)
+        if count > MOST_LAYERS:
+            given = next(name for name in names if self.data.get(name) is not None)
+            raise self.error(given, "too many layers", f"at most {MOST_LAYERS}")
+        return count
 
     def number(self, *names: str, default: int | None = None, least: int = 1) -> int:
         """A whole number under the first of some names that is given.

@@ -68,7 +68,7 @@ def _decoder(c: Fields, layers: tuple[Layer, ...], width: int, **more: object) -
 
 def _llama(c: Fields, *, bias: bool | None = None, head_norm: bool = False,
            window: int | None = None) -> Architecture:  # fmt: skip
-    width, depth = c.number("hidden_size"), c.number("num_hidden_layers")
+    width, depth = c.number("hidden_size"), c.layers("num_hidden_layers")
     both = c.flag("attention_bias", False) if bias is None else False
     attention = _heads(
         c, width, bias=both or bool(bias), out=both, head_norm=head_norm, window=window
@@ -100,7 +100,7 @@ def qwen3(c: Fields) -> Architecture:
 
 def mixtral(c: Fields) -> Architecture:
     """Mixtral: Llama with experts in every layer."""
-    width, depth = c.number("hidden_size"), c.number("num_hidden_layers")
+    width, depth = c.number("hidden_size"), c.layers("num_hidden_layers")
     attention = _heads(c, width, bias=False, window=_window(c))
     moe = _experts(
         c, c.number("num_local_experts"), c.number("intermediate_size"), c.activation("hidden_act")
@@ -126,7 +126,7 @@ def qwen3_moe(c: Fields) -> Architecture:
 
 
 def _qwen_moe(c: Fields, *, bias: bool, head_norm: bool) -> Architecture:
-    width, depth = c.number("hidden_size"), c.number("num_hidden_layers")
+    width, depth = c.number("hidden_size"), c.layers("num_hidden_layers")
     window, activation = _window(c, "use_sliding_window"), c.activation("hidden_act")
     both = c.flag("attention_bias", False)
     attention = _heads(c, width, bias=bias or both, out=both, head_norm=head_norm, window=window)
@@ -153,7 +153,7 @@ def deepseek(c: Fields) -> Architecture:
 
     Multi-token prediction modules (``num_nextn_predict_layers``) are not part of a step.
     """
-    width, depth = c.number("hidden_size"), c.number("num_hidden_layers")
+    width, depth = c.number("hidden_size"), c.layers("num_hidden_layers")
     heads, activation = c.number("num_attention_heads"), c.activation("hidden_act")
     c.has("num_key_value_heads")
     c.fixed("attention_bias", False)
@@ -181,7 +181,7 @@ def deepseek(c: Fields) -> Architecture:
 
 def grok(c: Fields) -> Architecture:
     """Grok-1: experts, norms before and after each part."""
-    width, depth = c.number("hidden_size"), c.number("num_hidden_layers")
+    width, depth = c.number("hidden_size"), c.layers("num_hidden_layers")
     attention = _heads(c, width, bias=c.flag("attention_bias", False))
     moe = _experts(
         c, c.number("num_experts", "num_local_experts"), c.number("intermediate_size"),
@@ -192,7 +192,7 @@ def grok(c: Fields) -> Architecture:
 
 def glam(c: Fields) -> Architecture:
     """GLaM: experts of two matrices in every other layer, gated dense layers between them."""
-    width, depth = c.number("hidden_size"), c.number("num_hidden_layers")
+    width, depth = c.number("hidden_size"), c.layers("num_hidden_layers")
     attention = _heads(c, width, bias=False, rotary=False, head_dim=c.number("head_dim"))
     inner, activation = c.number("intermediate_size"), c.activation("hidden_act")
     dense = FeedForward(inner, True, activation)
@@ -207,7 +207,7 @@ def glam(c: Fields) -> Architecture:
 
 def gpt2(c: Fields) -> Architecture:
     """GPT-2 and GPT-3: learnt positions, biases everywhere, tied output."""
-    width, depth = c.number("n_embd"), c.number("n_layer")
+    width, depth = c.number("n_embd"), c.layers("n_layer")
     heads, positions = c.number("n_head"), c.number("n_positions")
     head_dim = c.divides("n_head", heads, "n_embd", width)
     attention = Attention(heads, heads, head_dim, None, True, True)
@@ -223,7 +223,7 @@ def gpt2(c: Fields) -> Architecture:
 
 def opt(c: Fields) -> Architecture:
     """OPT: learnt positions after two reserved rows, biases everywhere, tied output."""
-    width, depth = c.number("hidden_size"), c.number("num_hidden_layers")
+    width, depth = c.number("hidden_size"), c.layers("num_hidden_layers")
     c.fixed("word_embed_proj_dim", width)
     c.fixed("do_layer_norm_before", True)
     bias = c.flag("enable_bias", True)
@@ -240,7 +240,7 @@ def opt(c: Fields) -> Architecture:
 
 def phi(c: Fields) -> Architecture:
     """Phi-1, 1.5, 2: attention and feed-forward side by side, part of a head rotary."""
-    width, depth = c.number("hidden_size"), c.number("num_hidden_layers")
+    width, depth = c.number("hidden_size"), c.layers("num_hidden_layers")
     c.fixed("qk_layernorm", False)
     base = _heads(c, width, bias=True, out=True)
     share = c.data.get("partial_rotary_factor", 0.5)
@@ -257,7 +257,7 @@ def phi(c: Fields) -> Architecture:
 
 def gpt_neox(c: Fields) -> Architecture:
     """GPT-NeoX, Pythia: attention and feed-forward side by side, each with its norm."""
-    width, depth = c.number("hidden_size"), c.number("num_hidden_layers")
+    width, depth = c.number("hidden_size"), c.layers("num_hidden_layers")
     bias = c.flag("attention_bias", True)
     base = _heads(c, width, bias=bias, out=bias)
     ffn = FeedForward(c.number("intermediate_size"), False, c.activation("hidden_act"), True)
@@ -267,7 +267,7 @@ def gpt_neox(c: Fields) -> Architecture:
 
 def mamba(c: Fields) -> Architecture:
     """Mamba-1: one mixer a layer, no feed-forward."""
-    width, depth = c.number("hidden_size"), c.number("num_hidden_layers", "n_layer")
+    width, depth = c.number("hidden_size"), c.layers("num_hidden_layers", "n_layer")
     inner = c.number("intermediate_size", default=0, least=0) or width * c.number(
         "expand", default=2
     )
@@ -284,7 +284,7 @@ def mamba(c: Fields) -> Architecture:
 
 def mamba2(c: Fields) -> Architecture:
     """Mamba-2: one mixer a layer, no feed-forward."""
-    width, depth = c.number("hidden_size"), c.number("num_hidden_layers")
+    width, depth = c.number("hidden_size"), c.layers("num_hidden_layers")
     inner = width * c.number("expand", default=2)
     heads, head_dim = c.number("num_heads"), c.number("head_dim")
     if heads * head_dim != inner:
@@ -303,7 +303,7 @@ def mamba2(c: Fields) -> Architecture:
 
 def minimax(c: Fields) -> Architecture:
     """MiniMax-Text-01: lightning attention, softmax attention in some layers, experts in all."""
-    width, depth = c.number("hidden_size"), c.number("num_hidden_layers")
+    width, depth = c.number("hidden_size"), c.layers("num_hidden_layers")
     head_dim = c.number("head_dim")
     softmax = _heads(c, width, bias=False, head_dim=head_dim)
     softmax = Attention(
@@ -321,7 +321,7 @@ def minimax(c: Fields) -> Architecture:
 
 def bert(c: Fields) -> Architecture:
     """BERT and RoBERTa, with pooler."""
-    width, depth = c.number("hidden_size"), c.number("num_hidden_layers")
+    width, depth = c.number("hidden_size"), c.layers("num_hidden_layers")
     attention = _heads(c, width, bias=True, out=True, rotary=False)
     ffn = FeedForward(c.number("intermediate_size"), False, c.activation("hidden_act"), True)
     c.fixed("position_embedding_type", "absolute")
@@ -337,7 +337,7 @@ def bert(c: Fields) -> Architecture:
 
 def vit(c: Fields) -> Architecture:
     """Vision transformer; with a classifier where the config names labels."""
-    width, depth = c.number("hidden_size"), c.number("num_hidden_layers")
+    width, depth = c.number("hidden_size"), c.layers("num_hidden_layers")
     bias = c.flag("qkv_bias", True)
     attention = _heads(c, width, bias=bias, out=True, rotary=False)
     ffn = FeedForward(c.number("intermediate_size"), False, c.activation("hidden_act"), True)

@@ -1,0 +1,80 @@
+"""`archsim workload`, and configs through `archsim import`."""
+
+import json
+
+import pytest
+
+from archsim.cli import main
+from archsim.workload import load_model
+from archsim.workload.yaml_form import load_workload_yaml
+
+CONFIG = {
+    "model_type": "llama", "hidden_act": "silu", "vocab_size": 1000, "hidden_size": 64,
+    "intermediate_size": 128, "num_hidden_layers": 3, "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+}  # fmt: skip
+
+
+def test_a_model_is_shown_beside_what_is_published(capsys):
+    assert main(["workload", "deepseek-v3", "--batch", "32", "--operations"]) == 0
+    out = capsys.readouterr().out
+    for text in ("671,026,419,200", "70.272 KB", "37,552,297,472", "61 (2)", "experts.up"):
+        assert text in out
+
+
+def test_a_step_as_json_agrees_with_the_api(capsys):
+    words = ["workload", "llama-3-70b", "--batch", "4", "--context", "100", "--kv-bits", "8"]
+    assert main([*words, "--json"]) == 0
+    figures = json.loads(capsys.readouterr().out)
+    assert figures["parameters"] == 70_553_706_496
+    assert figures["cache_bytes"] == 4 * 100 * 327_680 / 2
+    assert figures["tokens"] == 4
+
+
+def test_a_mixed_step_is_told_request_by_request(capsys):
+    words = ["workload", "mixtral-8x7b", "--request", "512/512", "--request", "31x1/2048", "--json"]
+    assert main([*words, "--skew", "1.2"]) == 0
+    assert json.loads(capsys.readouterr().out)["tokens"] == 543
+    assert main(["workload", "mixtral-8x7b", "--request", "1-2"]) == 2
+    assert "NEW/CONTEXT" in capsys.readouterr().err
+
+
+def test_a_config_is_imported_as_a_step(tmp_path, capsys):
+    path, out = tmp_path / "config.json", tmp_path / "step.yaml"
+    path.write_text(json.dumps(CONFIG))
+    words = ["import", str(path), "--phase", "decode", "--batch", "32", "--context", "256"]
+    assert main([*words, "-o", str(out)]) == 0
+    assert f"{load_model(path).parameters:,}" in capsys.readouterr().out
+    written = load_workload_yaml(out)
+    assert written == load_model(path).workload("decode", batch=32, context=256)
+    assert main(words) == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["workload", "llama-9"], "no such model"),
+        (["workload", "llama-2-7b", "--phase", "training"], "prefill or decode"),
+        (["workload", "llama-2-7b", "--weight-bits", "0"], "bits"),
+        (["import", "x.onnx", "--phase", "decode"], "only language models"),
+        (["import", "x.onnx"], "--out"),
+        (["import", "missing/config.json"], "cannot read"),
+        (["evaluate", "-w", "llama-2-7b", "-m", "tiny"], "llama-2-7b:decode"),
+    ],
+)
+def test_mistakes_are_one_clear_line(words, says, capsys):
+    assert main(words) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert says in error
+    assert "Traceback" not in error
+
+
+def test_an_image_model_needs_no_context(capsys):
+    assert main(["workload", "vit-large-16"]) == 0
+    assert "304,326,632" in capsys.readouterr().out
+
+
+def test_models_are_listed(capsys):
+    assert main(["list", "models"]) == 0
+    assert "405,853,388,800" in capsys.readouterr().out
