@@ -11,7 +11,19 @@ def register(app: typer.Typer) -> None:
     """Add the commands of this module; options they do not know go to the tool itself."""
     settings = {"allow_extra_args": True, "ignore_unknown_options": True}
     for command in (bench, validate):
-        app.command(rich_help_panel="Trust", context_settings=settings)(command)
+        app.command(
+            rich_help_panel="Trust", context_settings=settings, help=_help(command.__name__)
+        )(command)
+
+
+def _help(tool: str) -> str:
+    """What a tool does, and the names it takes."""
+    if tool == "bench":
+        return bench.__doc__ or ""
+    from archsim.validate import COMPARISONS
+
+    names = "\n\n".join(f"- **{name}**: {what}" for name, what in COMPARISONS.items())
+    return f"{validate.__doc__}\n\n{names}"
 
 
 def bench(

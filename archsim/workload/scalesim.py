@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 
 from archsim.errors import InputError
@@ -32,7 +33,7 @@ def import_scalesim(path: str | Path) -> Workload:
     has its own ``filters``. A sparsity column must say that nothing is left out (``1:1``).
 
     Returns:
-        One ``conv2d`` or ``gemm`` a row, batch 1.
+        One ``conv2d`` or ``gemm`` a row. Convolutions are of batch 1, which can be changed.
 
     Raises:
         InputError: Names the line and the column.
@@ -77,7 +78,13 @@ def import_scalesim(path: str | Path) -> Workload:
     workload = builder.workload(outputs, f"SCALE-Sim topology {path.name}")
     if not workload.operations:
         raise InputError("the topology has no layer", source=path)
-    return workload
+    if gemm:
+        return workload
+    tensors = {
+        name: tensor if tensor.role == "weight" else replace(tensor, batch_axis=0)
+        for name, tensor in workload.tensors.items()
+    }
+    return replace(workload, tensors=tensors, batch=1)
 
 
 def _count(text: str, path: Path, field: str) -> int:

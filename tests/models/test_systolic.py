@@ -17,7 +17,7 @@ from archsim.models.systolic import (
     systolic_layers,
 )
 from archsim.validate.systolic import compare_reports
-from archsim.workload import load_workload
+from archsim.workload import load_workload, save_workload
 from archsim.workload.graph import conv2d_einsum, matmul_einsum
 
 # SCALE-Sim 3.0.0, 32 x 32, stall-free: layer (M, N, K): cycles, overall %, mapping %, compute %,
@@ -213,6 +213,16 @@ def test_depthwise_layers_are_one_product_a_channel(tmp_path):
     assert connected.products == 1
     reported = systolic_layers(workload, array, "scalesim")
     assert [row.name for row in reported] == [f"DP1Channel_{i}" for i in range(6)] + ["fc"]
+
+
+def test_a_topology_of_convolutions_takes_any_batch(tmp_path):
+    path = tmp_path / "net.csv"
+    head = "Layer name,H,W,R,S,C,M,U,\n"
+    path.write_text(head + "a,12,12,3,3,5,40,1,\nb,9,9,1,1,70,33,1,\n")
+    once, four = load_workload(path), load_workload(path, batch=4)
+    assert four.macs == 4 * once.macs
+    save_workload(four, tmp_path / "net.yaml")
+    assert load_workload(tmp_path / "net.yaml", batch=1).tensors == once.tensors
 
 
 def test_what_does_not_fit_the_buffers_is_fetched_again():
