@@ -1,0 +1,127 @@
+"""Calibrated constants of the kernel models, one set a GPU generation, read from one YAML file.
+
+The file says for each set which data it was fitted to, how, and the error on what was held back;
+``archsim validate gpu`` computes these errors again.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from archsim.errors import InputError
+from archsim.inputs import Strict, load_yaml
+from archsim.models.gpu.device import GpuDevice
+
+PATH = Path(__file__).with_name("constants.yaml")
+Numbers = dict[str, float]
+
+
+class Kernel(Strict):
+    """Constants of one kernel with where they come from."""
+
+    data: str = Field(description="what they were fitted to")
+    fit: str = Field(description="how, and the split")
+    held_out_error: str = Field(description="on what was held back")
+    values: Numbers
+    tiles: tuple[tuple[int, int], ...] = ()
+
+
+class Generation(Strict):
+    """All kernels of one generation."""
+
+    title: str
+    kernels: dict[str, Kernel]
+
+
+class ConstantsFile(Strict):
+    """The file."""
+
+    generations: dict[str, Generation]
+
+
+@dataclass(frozen=True, eq=False)
+class GpuConstants:
+    """Constants of one generation.
+
+    Attributes:
+        name: Of the generation.
+        kernels: Values by kernel and constant.
+        tiles: Tile shapes of matrix products, float64[tiles, 2].
+    """
+
+    name: str
+    kernels: Mapping[str, Mapping[str, float]]
+    tiles: NDArray[np.float64]
+
+    @property
+    def gemm(self) -> Mapping[str, float]:
+        """Constants of matrix products."""
+        return self.kernels["gemm"]
+
+    @functools.cached_property
+    def gemm_array(self) -> NDArray[np.float64]:
+        """Constants of matrix products in the order the compiled kernel reads them."""
+        from archsim.models.gpu.gemm import FIELDS
+
+        return np.array([self.gemm[name] for name in FIELDS])
+
+    def kernel(self, name: str) -> Mapping[str, float]:
+        """Constants of one kernel.
+
+        Raises:
+            InputError: The generation has none.
+        """
+        if name not in self.kernels:
+            raise InputError(
+                f"no constants for this kernel on {self.name}",
+                found=name,
+                expected=", ".join(self.kernels),
+            )
+        return self.kernels[name]
+
+    def replaced(
+        self, kernel: str, values: Mapping[str, float], tiles: NDArray[np.float64] | None = None
+    ) -> GpuConstants:
+        """A copy with other values for one kernel (what a calibration tries)."""
+        changed = {**self.kernels, kernel: {**self.kernels.get(kernel, {}), **values}}
+        return GpuConstants(self.name, changed, self.tiles if tiles is None else tiles)
+
+
+@functools.cache
+def constants_file() -> ConstantsFile:
+    """The shipped file with its sources."""
+    return load_yaml(PATH, ConstantsFile)
+
+
+@functools.cache
+def load_constants(generation: str) -> GpuConstants:
+    """Constants of a generation.
+
+    Raises:
+        InputError: There is none of this name.
+    """
+    known = constants_file().generations
+    if generation not in known:
+        raise InputError(
+            "no such GPU generation", found=generation, expected=", ".join(known), source=PATH.name
+        )
+    kernels = known[generation].kernels
+    return GpuConstants(
+        generation,
+        {name: dict(kernel.values) for name, kernel in kernels.items()},
+        np.array(kernels["gemm"].tiles, dtype=np.float64),
+    )
+
+
+def constants_for(device: GpuDevice) -> GpuConstants:
+    """Constants of the device's generation: given, or by whether it multiplies in fp8."""
+    return load_constants(
+        device.constants or ("hopper" if "fp8" in device.flops_per_s else "ampere")
+    )
