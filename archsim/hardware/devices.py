@@ -253,9 +253,9 @@ class Tier(Strict):
     @model_validator(mode="after")
     def _custom_is_complete(self) -> Tier:
         if self.kind in ("custom", "SRAM"):
-            needed = ("bandwidth_bytes_per_s", "read_energy_j_per_bit")
-            if self.kind == "SRAM":
-                needed = needed[:1]
+            needed = ["bandwidth_bytes_per_s"]
+            if self.kind == "custom":
+                needed.append("read_energy_j_per_bit")
             missing = [name for name in needed if getattr(self, name) is None]
             if missing:
                 raise InputError(

@@ -7,7 +7,7 @@ each, for B designs at once. Counts are machine-wide; every other figure is of o
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,11 +15,14 @@ from numpy.typing import ArrayLike, NDArray
 
 from archsim.errors import InputError
 from archsim.hardware.devices import Link, RatedEngine, Tier
-from archsim.hardware.machine import Machine
+from archsim.hardware.machine import Engine, Machine
 from archsim.hardware.spatial import Fanout, SpatialEngine, VectorEngine
 from archsim.hardware.table import Floats
 from archsim.hardware.tiers import LINKS, memory_table
 from archsim.hardware.values import Values
+
+#: How many instances of a group there are, for every design.
+Instances = Callable[[str | None], Floats]
 
 _MEMORY = memory_table()
 _LINK = {
@@ -111,20 +114,21 @@ def resolve_node(machine: Machine, overrides: Mapping[str, ArrayLike] | None = N
             many = np.maximum.reduce(ends) if ends else running
             figures |= {"members": np.full(size, 2.0), "instances": many}
         links[link.name] = figures
+
+    def filled(parts: dict[str, dict[str, Floats]]) -> dict[str, dict[str, Floats]]:
+        return {n: {k: spread(v) for k, v in part.items()} for n, part in parts.items()}
+
+    problems = {
+        why: np.array(np.broadcast_to(mask, (size,))) for why, mask in values.problems.items()
+    }
     return NodeTable(
-        machine.name,
-        size,
-        counts,
-        running,
-        *(
-            {name: {k: spread(v) for k, v in part.items()} for name, part in parts.items()}
-            for parts in (tiers, engines, links)
-        ),
-        {why: np.array(np.broadcast_to(mask, (size,))) for why, mask in values.problems.items()},
+        machine.name, size, counts, running, filled(tiers), filled(engines), filled(links), problems
     )
 
 
-def _tier(values: Values, tier: Tier, instances) -> dict[str, Floats]:
+def _tier(
+    values: Values, tier: Tier, instances: Callable[[str | None], Floats]
+) -> dict[str, Floats]:
     path = f"tiers.{tier.name}."
     kind, channels = values(path + "kind"), values(path + "channels")
 
@@ -167,7 +171,7 @@ def _link(values: Values, link: Link) -> dict[str, Floats]:
     }
 
 
-def _engine(values: Values, engine) -> dict[str, Floats]:
+def _engine(values: Values, engine: Engine) -> dict[str, Floats]:
     """Every number of an engine; a spatial engine is summed up by its peak."""
     path = f"engines.{engine.name}."
     clock = values("clock_hz")

@@ -9,8 +9,11 @@ from typing import Any
 
 from archsim.workload.architecture import Experts, FeedForward
 from archsim.workload.builder import Builder
-from archsim.workload.graph import Access, Attribute, Einsum, Operation, matmul_einsum
+from archsim.workload.graph import Access, Attribute, Einsum, Operation, Rank, matmul_einsum
 from archsim.workload.steps import Bits, Request, Routing
+
+#: Attributes of an operation by name.
+Facts = dict[str, Attribute]
 
 #: What a gated activation is called as one vector operation.
 GATED = {"silu": "swiglu", "gelu": "geglu", "gelu_tanh": "geglu_tanh", "relu": "reglu"}
@@ -81,10 +84,10 @@ class Emitter:
         inputs: Sequence[str],
         outputs: Sequence[str],
         ops: int,
-        **attributes: Attribute,
+        facts: Facts | None = None,
     ) -> None:
-        """Append a vector operation with its number of scalar operations."""
-        given = tuple(attributes.items())
+        """Append a vector operation with its number of scalar operations, and its attributes."""
+        given = tuple((facts or {}).items())
         self.builder.add(
             Operation(name, kind, tuple(inputs), tuple(outputs), vector_ops=ops, attributes=given)
         )
@@ -127,8 +130,8 @@ class Emitter:
         sizes: tuple[int, int, int, int],
         *,
         after: Sequence[str] = (),
-        second_ranks: tuple | None = None,
-        **attributes: Attribute,
+        second_ranks: tuple[Rank, ...] | None = None,
+        facts: Facts | None = None,
     ) -> str:
         """Append independent products ``[groups, rows, inner] x [groups, inner, columns]``.
 
@@ -139,7 +142,7 @@ class Emitter:
             sizes: Groups, rows, inner and columns.
             after: Tensors that must be written before.
             second_ranks: How the right operand is addressed, where not ``[G, C, M]``.
-            **attributes: Attributes of the operation.
+            facts: Attributes of the operation.
         """
         groups, rows, inner, columns = sizes
         out = self.activation(name, groups, rows, columns)
@@ -150,10 +153,8 @@ class Emitter:
         if second_ranks is not None:
             data, _, written = einsum.operands
             einsum = Einsum(einsum.dims, (data, Access(second, second_ranks), written))
-        inputs = (first, second, *after)
-        self.builder.add(
-            Operation(name, "matmul", inputs, (out,), einsum, attributes=tuple(attributes.items()))
-        )
+        inputs, given = (first, second, *after), tuple((facts or {}).items())
+        self.builder.add(Operation(name, "matmul", inputs, (out,), einsum, attributes=given))
         return out
 
     def norm(self, name: str, kind: str, data: str, *, bias: bool = True) -> str:
@@ -200,7 +201,7 @@ class Emitter:
         columns = moe.width * (2 if moe.gated else 1)
         up = self.weight(f"{name}.experts.up.weight", moe.experts, width, columns)
         down = self.weight(f"{name}.experts.down.weight", moe.experts, moe.width, width)
-        facts: dict[str, Attribute] = {
+        facts: Facts = {
             "experts": moe.experts,
             "top_k": moe.top_k,
             "active": sum(count for _, count in classes),
@@ -211,13 +212,13 @@ class Emitter:
             part = self.view(f"{name}.sent{tail}", "split", (sent,), part=(count, rows, width))
             inner = self.matmul(
                 f"{name}.experts.up{tail}", part, up, (count, rows, width, columns),
-                kernel=f"{name}.experts.up", **facts,
+                facts={"kernel": f"{name}.experts.up", **facts},
             )  # fmt: skip
             inner = self.activate(f"{name}.experts.act{tail}", inner, moe.activation, moe.gated)
             results.append(
                 self.matmul(
                     f"{name}.experts.down{tail}", inner, down, (count, rows, moe.width, width),
-                    kernel=f"{name}.experts.down", **facts,
+                    facts={"kernel": f"{name}.experts.down", **facts},
                 )
             )  # fmt: skip
         out = self.activation(f"{name}.combine", tokens, width)

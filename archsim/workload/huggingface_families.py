@@ -261,8 +261,9 @@ def gpt_neox(c: Fields) -> Architecture:
     bias = c.flag("attention_bias", True)
     base = _heads(c, width, bias=bias, out=bias)
     ffn = FeedForward(c.number("intermediate_size"), False, c.activation("hidden_act"), True)
-    norms = "parallel_two" if c.flag("use_parallel_residual", True) else "pre"
-    return _decoder(c, (Layer(base, ffn, norms),) * depth, width, norm="layer_norm")
+    beside = c.flag("use_parallel_residual", True)
+    layer = Layer(base, ffn, "parallel_two" if beside else "pre")
+    return _decoder(c, (layer,) * depth, width, norm="layer_norm")
 
 
 def mamba(c: Fields) -> Architecture:

@@ -20,8 +20,8 @@ from archsim.workload.architecture import (
     Mamba,
     Mamba2,
 )
-from archsim.workload.emitter import Emitter
-from archsim.workload.graph import Access, Attribute, Einsum, Operation
+from archsim.workload.emitter import Emitter, Facts
+from archsim.workload.graph import Access, Einsum, Operation
 from archsim.workload.recurrent import linear_attention, mamba, mamba2
 from archsim.workload.steps import Request
 
@@ -99,7 +99,7 @@ def _attend(
     else:
         keys = emitter.view(f"{name}.keys{tail}", "reshape", (k,), all=(groups, seen, a.head_dim))
         values = emitter.view(f"{name}.values{tail}", "reshape", (v,), all=(groups, seen, value))
-    facts: dict[str, Attribute] = {
+    facts: Facts = {
         "kernel": f"{name}.attend{tail}", "heads": a.heads, "kv_heads": a.kv_heads,
         "requests": request.count, "new": request.new, "context": request.context,
         "causal": int(causal),
@@ -111,20 +111,18 @@ def _attend(
     if a.window is not None and request.new > 1 and seen > a.window:
         return _banded(emitter, f"{name}{tail}", (query, keys, values), request, a, facts, after)
     sizes = (groups, rows, a.head_dim, seen)
-    scores = emitter.matmul(f"{name}.scores{tail}", query, keys, sizes, after=after, **facts)
+    scores = emitter.matmul(f"{name}.scores{tail}", query, keys, sizes, after=after, facts=facts)
     weights = _softmax(emitter, f"{name}.softmax{tail}", scores, causal and request.new > 1, facts)
     return emitter.matmul(
-        f"{name}.values_sum{tail}", weights, values, (groups, rows, seen, value), **facts
+        f"{name}.values_sum{tail}", weights, values, (groups, rows, seen, value), facts=facts
     )
 
 
-def _softmax(
-    emitter: Emitter, name: str, scores: str, masked: bool, facts: dict[str, Attribute]
-) -> str:
+def _softmax(emitter: Emitter, name: str, scores: str, masked: bool, facts: Facts) -> str:
     out = emitter.activation(name, *emitter.shape(scores))
     ops = (6 if masked else 5) * prod(emitter.shape(scores))  # as in operators
     kind = "softmax_masked" if masked else "softmax"
-    emitter.counted(name, kind, (scores,), (out,), ops, **facts)
+    emitter.counted(name, kind, (scores,), (out,), ops, facts)
     return out
 
 
@@ -134,7 +132,7 @@ def _banded(
     qkv: tuple[str, str, str],
     request: Request,
     a: Attention,
-    facts: dict[str, Attribute],
+    facts: Facts,
     after: tuple[str, ...],
 ) -> str:
     """Sliding-window attention of many tokens: token P sees the keys P .. P + window - 1.
@@ -220,7 +218,7 @@ def latent_attention(
 
 def _latent_facts(
     name: str, tail: str, request: Request, a: LatentAttention, kv_heads: int
-) -> dict[str, Attribute]:
+) -> Facts:
     return {
         "kernel": f"{name}.attend{tail}", "heads": a.heads, "kv_heads": kv_heads,
         "requests": request.count, "new": request.new, "context": request.context,
@@ -255,12 +253,12 @@ def _absorbed(
     )
     scores = emitter.matmul(
         f"{name}.scores{tail}", query, cache, (request.count, rows, whole, request.context),
-        after=(kept,), **facts,
+        after=(kept,), facts=facts,
     )  # fmt: skip
     weights = _softmax(emitter, f"{name}.softmax{tail}", scores, request.new > 1, facts)
     mixed = emitter.matmul(
         f"{name}.values_sum{tail}", weights, cache,
-        (request.count, rows, request.context, a.kv_rank), **facts,
+        (request.count, rows, request.context, a.kv_rank), facts=facts,
     )  # fmt: skip
     mixed = emitter.view(f"{name}.mixed{tail}", "reshape", (mixed,), all=(a.heads, many, a.kv_rank))
     ranks = ((("G", a.value_dim), ("M", 1)), (("C", 1),))
@@ -297,12 +295,16 @@ def _unabsorbed(
     )
     query = emitter.view(f"{name}.query{tail}", "reshape", (q,), all=(groups, request.new, head))
     scores = emitter.matmul(
-        f"{name}.scores{tail}", query, keys, (groups, request.new, head, request.context), **facts
+        f"{name}.scores{tail}",
+        query,
+        keys,
+        (groups, request.new, head, request.context),
+        facts=facts,
     )
     weights = _softmax(emitter, f"{name}.softmax{tail}", scores, request.new > 1, facts)
     return emitter.matmul(
         f"{name}.values_sum{tail}", weights, values,
-        (groups, request.new, request.context, a.value_dim), **facts,
+        (groups, request.new, request.context, a.value_dim), facts=facts,
     )  # fmt: skip
 
 

@@ -84,7 +84,7 @@ def mamba(emitter: Emitter, name: str, data: str, m: Mamba, causal: bool) -> str
         ops = rows * m.inner * (SCAN * m.state + SCAN_CHANNEL)
         emitter.counted(
             f"{name}.scan{tail}", "selective_scan", (x, dt, bc, a, skip, state), (out, kept), ops,
-            requests=request.count, new=request.new,
+            {"requests": request.count, "new": request.new},
         )  # fmt: skip
         parts.append(out)
     y = emitter.view(f"{name}.joined", "concat", parts, all=(tokens, m.inner))
