@@ -92,6 +92,21 @@ def _symbols(texts: list[str] | None) -> dict[str, int]:
     return symbols
 
 
+def _rules(texts: list[str]) -> dict[str, str]:
+    """Densities by role or tensor, as written on the command line."""
+    from archsim.errors import InputError
+
+    rules = {}
+    for text in texts:
+        name, _, rule = text.partition("=")
+        if not name or not rule:
+            raise InputError(
+                "cannot read the density", source="--density", found=text, expected="NAME=0.3"
+            )
+        rules[name] = rule
+    return rules
+
+
 def _show_summary(figures: Any) -> None:
     from rich.console import Console
     from rich.table import Table
@@ -115,6 +130,13 @@ def evaluate(
     batch: Annotated[int | None, typer.Option(min=1, help="Batch size.")] = None,
     effort: Annotated[str, typer.Option(help="How hard to look for mappings.")] = "fast",
     objective: Annotated[str, typer.Option(help="What mappings minimise.")] = "edp",
+    density: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Zeros of a role (weight, activation, input, output) or tensor (repeatable): "
+            "NAME=0.3, NAME=2:4, 'NAME=structured 0.3'."
+        ),
+    ] = None,
     layers: Annotated[bool, typer.Option("--layers", help="Show every layer.")] = False,
     mappings: Annotated[
         bool, typer.Option("--mappings", help="Show the mapping of every layer as loops.")
@@ -126,8 +148,11 @@ def evaluate(
     from archsim.hardware import load_machine
     from archsim.system import evaluate as cost_of
     from archsim.workload import load_workload
+    from archsim.workload.sparsity import prune
 
     network, chip = load_workload(workload, batch=batch), load_machine(machine)
+    if density:
+        network = prune(network, _rules(density))
     try:
         cost = cost_of(network, chip, effort=effort, objective=objective)
     except InputError as error:
@@ -141,6 +166,8 @@ def evaluate(
             found=error.found,
             expected=error.expected,
         ) from None
+    if density and cost.dense is None:
+        typer.echo(f"note: {chip.name} does nothing about zeros", err=True)
     if as_json:
         import json
 

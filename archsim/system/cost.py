@@ -57,6 +57,8 @@ class LayerCost:
         traffic: Word counts by storage and operand.
         mapping: The loop nest, None for vector steps.
         overflow: How far the fullest storage overflows (0: fits).
+        sparse: On hardware that knows zeros: ``macs_done``, ``macs_gated``, ``macs_skipped``, and
+            ``metadata_energy_j`` (part of the storages' energy). Traffic counts what moves.
     """
 
     name: str
@@ -76,6 +78,7 @@ class LayerCost:
     traffic: tuple[Traffic, ...] = ()
     mapping: Mapping | None = None
     overflow: float = 0.0
+    sparse: dict[str, float] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
@@ -101,6 +104,8 @@ class Cost:
             engines) and ``standby`` (background power of the backing tier).
         area_by_component_mm2: As the machine's table gives them.
         layers: One entry a step, in execution order.
+        dense: On hardware that knows zeros: ``latency_s`` and ``energy_j`` of the same network
+            were there no zeros and the hardware knew none.
     """
 
     workload: str
@@ -112,6 +117,7 @@ class Cost:
     energy_by_component_j: dict[str, float]
     area_by_component_mm2: dict[str, float]
     layers: tuple[LayerCost, ...] = field(repr=False)
+    dense: dict[str, float] | None = None
 
     def __getattr__(self, name: str) -> float:
         """Metrics are attributes too: ``cost.latency_s``."""
@@ -138,6 +144,7 @@ class Cost:
             "reasons": list(self.reasons),
             "energy_by_component_j": dict(self.energy_by_component_j),
             "area_by_component_mm2": dict(self.area_by_component_mm2),
+            "dense": self.dense,
             "layers": [layer.to_dict() for layer in self.layers],
         }
 
@@ -178,20 +185,21 @@ def evaluate(
         machine = load_machine(machine)
     engines = resolve(machine)
     evaluator = NetworkEvaluator([workload], None, machine, effort, objective, fuse)
-    return _Assembly(workload, machine.name, engines, evaluator).cost()
+    if engines.knows_zeros:
+        from archsim.system.sparse_cost import SparseAssembly
+
+        return SparseAssembly(workload, machine.name, engines, evaluator).cost()
+    return Assembly(workload, machine.name, engines, evaluator).cost()
 
 
-class _Assembly:
+class Assembly:
     """Puts a :class:`Cost` together from the arrays of a one-design run."""
 
     def __init__(
         self, workload: Workload, name: str, engines: EngineTable, evaluator: NetworkEvaluator
     ) -> None:
         self.workload, self.name, self.engines, self.evaluator = workload, name, engines, evaluator
-        self.metrics = evaluator.evaluate(engines)
-        _, details, self.nest = evaluator.run(engines, details=True)
-        self.results, self.factors, self.orders = (array[0] for array in details)
-        self.counts = self._count()
+        self._run()
         self.steps = evaluator.table.steps
         self.clock = float(engines.clock_hz[0])
         nest, engine = self.nest, self.nest.engine[0]
@@ -203,6 +211,13 @@ class _Assembly:
                 for s, slot in enumerate(nest.names)
             },
         }
+
+    def _run(self) -> None:
+        """Metrics, the nest, and every unique einsum's mapping, results and counts."""
+        self.metrics = self.evaluator.evaluate(self.engines)
+        _, details, self.nest = self.evaluator.run(self.engines, details=True)
+        self.results, self.factors, self.orders = (array[0] for array in details)
+        self.counts = self._count()
 
     def _count(self) -> np.ndarray:
         nest: Nest = self.nest

@@ -226,14 +226,21 @@ class NetworkEvaluator:
         self.table = tabulate(workloads, fuse)
         self.templates = template_table(self.table.problems.dims)
 
-    def run(self, engines: EngineTable, details: bool = False) -> tuple[np.ndarray, tuple, Nest]:
+    def run(
+        self, engines: EngineTable, details: bool = False, nest: Nest | None = None
+    ) -> tuple[np.ndarray, tuple, Nest]:
         """Map and price; see :func:`evaluate_designs` for the arrays.
+
+        Args:
+            engines: B designs.
+            details: Whether the layers are wanted, too.
+            nest: The designs as the kernel sees them; default as they are.
 
         Returns:
             totals [B, networks, TOTALS]; ``(layers, factors, orders)``, empty without ``details``;
             and the nest.
         """
-        nest = build_nest(engines)
+        nest = build_nest(engines) if nest is None else nest
         problems, t = self.table.problems, self.templates
         b = len(engines)
         slots, dims = len(nest.fanout), len(problems.dims)
@@ -271,7 +278,14 @@ class NetworkEvaluator:
             storages, the clock exceeds what the components allow, plus one for every physical
             problem of the design; 0 exactly where feasible.
         """
-        totals, _, _ = self.run(engines)
+        if engines.knows_zeros:
+            from archsim.system.sparse import SparseNetwork
+
+            return self.metrics(engines, SparseNetwork(self, engines).totals())
+        return self.metrics(engines, self.run(engines)[0])
+
+    def metrics(self, engines: EngineTable, totals: np.ndarray) -> dict[str, np.ndarray]:
+        """Metrics from totals [B, networks, TOTALS]; see :meth:`evaluate`."""
         seconds = self._mix(totals[:, :, SECONDS])
         joules = self._mix(totals[:, :, JOULES])
         peak = engines.macs * engines.clock_hz / engines.mac_cycles

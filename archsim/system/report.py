@@ -45,6 +45,7 @@ def explain(cost: Cost) -> str:
     if not cost.feasible:
         lines.append("NOT FEASIBLE:")
         lines += [f"  {reason}" for reason in cost.reasons]
+    lines += sparsity_lines(cost)
     lines.append("energy by component")
     lines += shares(cost.energy_by_component_j, m["energy_j"], "J")
     limits: dict[str, float] = {}
@@ -59,6 +60,26 @@ def explain(cost: Cost) -> str:
         if value >= 1e-3 * total:
             lines.append(f"  {name:<22}{f'{value:.3g} mm2':>12}{value / total:>8.1%}")
     return "\n".join(lines)
+
+
+def sparsity_lines(cost: Cost) -> list[str]:
+    """What zeros save and what knowing them costs; nothing on hardware that knows none."""
+    layers = [layer.sparse for layer in cost.layers if layer.sparse]
+    if cost.dense is None or not layers:
+        return []
+    total = {name: sum(layer[name] for layer in layers) for name in layers[0]}
+    macs = total["macs_done"] + total["macs_gated"] + total["macs_skipped"]
+    done, gated, skipped = (total[f"macs_{name}"] / macs for name in ("done", "gated", "skipped"))
+    m, dense = cost.metrics, cost.dense
+    return [
+        "zeros",
+        f"  multiply-accumulates: {done:.1%} done, {gated:.1%} gated, {skipped:.1%} skipped",
+        f"  metadata {total['metadata_energy_j'] / m['energy_j']:.1%} of the energy",
+        f"  dense, on the same hardware without formats and actions: latency "
+        f"{quantity(dense['latency_s'], 's')} ({dense['latency_s'] / m['latency_s']:.2f} times "
+        f"this), energy {quantity(dense['energy_j'], 'J')} "
+        f"({dense['energy_j'] / m['energy_j']:.2f} times)",
+    ]
 
 
 def layer_table(cost: Cost) -> str:

@@ -143,7 +143,7 @@ class Hypergeometric(Density):
         return float(np.sqrt(words * self.average * (1.0 - self.average) * left))
 
     def _log_weight(self, words: int, counts: np.ndarray) -> np.ndarray:
-        from scipy.special import gammaln
+        from scipy.special import gammaln  # here: importing it takes longer than all the rest
 
         def choose(n, k):
             return gammaln(n + 1.0) - gammaln(k + 1.0) - gammaln(n - k + 1.0)

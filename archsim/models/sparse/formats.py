@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from math import ceil, log2, prod
 from typing import Literal
 
@@ -106,6 +107,13 @@ def occupancy(
         levels: Shapes of :func:`fibertree`.
         density: Of the tensor.
     """
+    return _occupancy(tuple(formats), tuple(levels), density)
+
+
+@lru_cache(maxsize=65536)
+def _occupancy(
+    formats: tuple[RankFormat, ...], levels: tuple[Shape, ...], density: Density
+) -> Occupancy:
     fibers, ranks = 1.0, []
     for i, rank in enumerate(formats):
         outer, inner = prod(levels[i]), prod(levels[i + 1])
@@ -170,7 +178,10 @@ def _padding(outer: Shape, inner: Shape, bits: float, density: Density) -> float
         return density.empty(tuple(shape))
 
     for run in range(reach, extent, reach):
-        total += (extent - run) * max(0.0, all_empty(run) - all_empty(run + 1))
+        chance = all_empty(run)
+        if chance < 1e-12:
+            break
+        total += (extent - run) * max(0.0, chance - all_empty(run + 1))
     return total
 
 
