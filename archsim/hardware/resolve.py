@@ -106,7 +106,9 @@ def resolve(
     for slot in spatial.slots:
         make = partial(_slot, values, f"{home}slots.{slot.name}.", slot, bits)
         slots.append(values.part(f"{home}slots.{slot.name}.", shared, make))
-    mac = values.part(f"{home}mac.", shared, lambda: _mac(values, f"{home}mac.", bits))
+    mac = values.part(
+        f"{home}mac.", shared, lambda: _mac(values, f"{home}mac.", bits, spatial.mac.serial)
+    )
     _network(values, spatial, slots, mac, bits)
     lane = f"engines.{lanes.name}."
     simd = values.part(lane, shared, lambda: _vector(values, lane, bits))
@@ -203,9 +205,19 @@ def _largest(words: list[Floats]) -> Floats:
     return result
 
 
-def _mac(values: Values, path: str, bits: dict[str, Floats]) -> dict[str, Floats]:
-    node = values.node
-    a, b, total = bits["input"], bits["weight"], bits["accumulator"]
+def _mac(
+    values: Values, path: str, bits: dict[str, Floats], serial: tuple[str, ...]
+) -> dict[str, Floats]:
+    """A unit's figures a MAC; a serial one is a narrower unit that takes several steps for it."""
+    node, steps = values.node, _ONE
+    widths = {"input": bits["input"], "weight": bits["weight"]}
+    if serial:
+        values.flag("a floating-point MAC cannot be serial", values(path + "component") == 2)
+    for role in serial:
+        digit = np.minimum(values(path + "digit_bits"), widths[role])
+        steps = steps * np.ceil(widths[role] / digit)
+        widths[role] = digit
+    a, b, total = widths["input"], widths["weight"], bits["accumulator"]
 
     def unit(code: int) -> dict[str, Floats]:
         if code < 2:
@@ -223,11 +235,11 @@ def _mac(values: Values, path: str, bits: dict[str, Floats]) -> dict[str, Floats
 
     made = _by_code(values(path + "component"), unit)
     return {
-        "energy_j": values.or_else(path + "energy_j", made["energy_j"]),
+        "energy_j": values.or_else(path + "energy_j", made["energy_j"] * steps),
         "leakage_w": values.or_else(path + "leakage_w", made["leakage_w"]),
         "area_mm2": values.or_else(path + "area_mm2", made["area_mm2"]),
         "delay_s": made["delay_s"],
-        "cycles": values(path + "cycles"),
+        "cycles": values(path + "cycles") * steps,
     }
 
 

@@ -67,8 +67,15 @@ class Mac(Strict):
         default=1.0,
         ge=1e-3,
         le=4096,
-        description="cycles between two MACs of one unit (bit-serial > 1)",
+        description="cycles between two MACs of one unit, or between two steps of a serial one",
     )
+    serial: tuple[Literal["input", "weight"], ...] = Field(
+        default=(),
+        max_length=2,
+        description="operands fed digit by digit (Stripes: input; Loom: both); a MAC takes a step "
+        "for every digit, or pair of digits",
+    )
+    digit_bits: int = Field(default=1, ge=1, le=64, description="bits of a serial operand a step")
     mantissa_bits: int | None = Field(
         default=None,
         ge=1,
@@ -83,6 +90,14 @@ class Mac(Strict):
         default=None, ge=0, le=100, description="override: mm2 per MAC unit"
     )
     sparse: MacSparsity | None = Field(default=None, description="what a unit does about zeros")
+
+    @model_validator(mode="after")
+    def _check_serial(self) -> Mac:
+        if len(set(self.serial)) != len(self.serial):
+            raise InputError("an operand is listed twice", field="serial", found=list(self.serial))
+        if self.serial and self.component == "fp_mac":
+            raise InputError("a floating-point unit cannot be serial", field="serial")
+        return self
 
 
 class Network(Strict):
