@@ -18,7 +18,7 @@ from archsim.errors import InputError
 LeafKind = Literal["number", "integer", "flag", "enum"]
 
 #: Values that shape the tables (one for all designs of a batch), or blocks of such values.
-STRUCTURAL = frozenset({"axis", "sparse"})
+STRUCTURAL = frozenset({"axis", "sparse", "peer_links"})
 
 
 @dataclass(frozen=True)

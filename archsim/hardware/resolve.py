@@ -169,6 +169,7 @@ def _slot(
             "capacity_bits": _ZERO, "block_bits": _ONE, "read_energy_j": _ZERO,
             "write_energy_j": _ZERO, "read_bits_per_cycle": _INF, "write_bits_per_cycle": _INF,
             "shared_bits_per_cycle": _INF, "fanout": values(path + "fanout"),
+            "hop_cycles": values(path + "network.hop_cycles"),
         }  # fmt: skip
     capacity = values(path + "capacity_bytes") * 8.0
     width, banks = values(path + "width_bits"), values(path + "banks")
@@ -378,6 +379,11 @@ def _assemble(
         tier_bandwidth_bytes_per_s=spread(slots[0]["bandwidth"]),
         tier_latency_s=spread(slots[0]["latency"]),
         problems={reason: spread(mask) for reason, mask in values.problems.items()},
+        hop_cycles=stacked([slot.get("hop_cycles", _ZERO) for slot in slots]),
+        peer_links=(
+            False,
+            *(isinstance(slot, Fanout) and slot.network.peer_links for slot in engine.slots),
+        ),
         sparse=(tier.sparse, *(getattr(slot, "sparse", None) for slot in engine.slots)),
         mac_sparse=engine.mac.sparse,
     )

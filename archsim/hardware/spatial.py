@@ -110,6 +110,15 @@ class Network(Strict):
     hop_energy_j_per_bit: float | None = Field(
         default=None, ge=0, le=1e-6, description="override: J for one bit to cross one child pitch"
     )
+    peer_links: bool = Field(
+        default=False, description="neighbours pass on input words, where that spares the parent"
+    )
+    hop_cycles: float = Field(
+        default=0.0,
+        ge=0,
+        le=1e6,
+        description="cycles to cross one child pitch: the array fills and drains once a layer",
+    )
 
 
 class Storage(Strict):

@@ -58,6 +58,8 @@ class EngineTable:
         tier_latency_s: [B] idle latency of the backing tier.
         problems: bool[B] by reason: designs that make no physical sense (their numbers are finite
             but meaningless).
+        hop_cycles: [B, S] cycles for a word to cross one child pitch of a fanout; 0 for storages.
+        peer_links: Whether the children of a slot are linked, S entries; the same for all designs.
         sparse: What each slot does about zeros, S entries; the same for all designs.
         mac_sparse: What the MAC units do about them.
     """
@@ -95,6 +97,8 @@ class EngineTable:
     tier_bandwidth_bytes_per_s: Floats
     tier_latency_s: Floats
     problems: dict[str, NDArray[np.bool_]]
+    hop_cycles: Floats
+    peer_links: tuple[bool, ...]
     sparse: tuple[StorageSparsity | None, ...] = ()
     mac_sparse: MacSparsity | None = None
 
@@ -106,6 +110,11 @@ class EngineTable:
     def knows_zeros(self) -> bool:
         """Whether the hardware does anything about zeros."""
         return self.mac_sparse is not None or any(slot is not None for slot in self.sparse)
+
+    @property
+    def refined(self) -> bool:
+        """Whether costs take more than the compiled kernel: zeros, links, a network's latency."""
+        return self.knows_zeros or any(self.peer_links) or bool(self.hop_cycles.any())
 
     @property
     def sound(self) -> NDArray[np.bool_]:

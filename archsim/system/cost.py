@@ -57,8 +57,10 @@ class LayerCost:
         traffic: Word counts by storage and operand.
         mapping: The loop nest, None for vector steps.
         overflow: How far the fullest storage overflows (0: fits).
-        sparse: On hardware that knows zeros: ``macs_done``, ``macs_gated``, ``macs_skipped``, and
-            ``metadata_energy_j`` (part of the storages' energy). Traffic counts what moves.
+        detail: On hardware with zeros, peer links or network latency declared: ``macs_done``,
+            ``macs_gated``, ``macs_skipped``, ``metadata_energy_j`` (part of the storages'),
+            ``passed_words`` (between neighbours) and ``fill_drain_cycles``. Traffic counts what
+            moves.
     """
 
     name: str
@@ -78,7 +80,7 @@ class LayerCost:
     traffic: tuple[Traffic, ...] = ()
     mapping: Mapping | None = None
     overflow: float = 0.0
-    sparse: dict[str, float] | None = None
+    detail: dict[str, float] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
@@ -185,7 +187,7 @@ def evaluate(
         machine = load_machine(machine)
     engines = resolve(machine)
     evaluator = NetworkEvaluator([workload], None, machine, effort, objective, fuse)
-    if engines.knows_zeros:
+    if engines.refined:
         from archsim.system.sparse_cost import SparseAssembly
 
         return SparseAssembly(workload, machine.name, engines, evaluator).cost()

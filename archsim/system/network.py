@@ -278,7 +278,7 @@ class NetworkEvaluator:
             storages, the clock exceeds what the components allow, plus one for every physical
             problem of the design; 0 exactly where feasible.
         """
-        if engines.knows_zeros:
+        if engines.refined:
             from archsim.system.sparse import SparseNetwork
 
             return self.metrics(engines, SparseNetwork(self, engines).totals())

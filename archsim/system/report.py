@@ -46,6 +46,7 @@ def explain(cost: Cost) -> str:
         lines.append("NOT FEASIBLE:")
         lines += [f"  {reason}" for reason in cost.reasons]
     lines += sparsity_lines(cost)
+    lines += network_lines(cost)
     lines.append("energy by component")
     lines += shares(cost.energy_by_component_j, m["energy_j"], "J")
     limits: dict[str, float] = {}
@@ -64,7 +65,7 @@ def explain(cost: Cost) -> str:
 
 def sparsity_lines(cost: Cost) -> list[str]:
     """What zeros save and what knowing them costs; nothing on hardware that knows none."""
-    layers = [layer.sparse for layer in cost.layers if layer.sparse]
+    layers = [layer.detail for layer in cost.layers if layer.detail]
     if cost.dense is None or not layers:
         return []
     total = {name: sum(layer[name] for layer in layers) for name in layers[0]}
@@ -80,6 +81,20 @@ def sparsity_lines(cost: Cost) -> list[str]:
         f"this), energy {quantity(dense['energy_j'], 'J')} "
         f"({dense['energy_j'] / m['energy_j']:.2f} times)",
     ]
+
+
+def network_lines(cost: Cost) -> list[str]:
+    """What links between neighbours carry, and how long arrays fill and drain."""
+    layers = [layer for layer in cost.layers if layer.detail]
+    passed = sum(layer.detail["passed_words"] for layer in layers if layer.detail)
+    cycles = sum(layer.detail["fill_drain_cycles"] for layer in layers if layer.detail)
+    lines = []
+    if passed:
+        lines.append(f"  {passed:.3g} words passed on between neighbours")
+    if cycles:
+        share = cycles / sum(layer.cycles for layer in cost.layers)
+        lines.append(f"  arrays fill and drain in {cycles:,.0f} cycles ({share:.1%})")
+    return ["network", *lines] if lines else []
 
 
 def layer_table(cost: Cost) -> str:

@@ -1,9 +1,10 @@
-"""Whole networks on hardware that knows zeros: mapped as ever, priced by the sparse model.
+"""Whole networks on hardware that knows zeros, links neighbours, or takes time to fill.
 
 Mappings come from the dense mapper, which sees every operand at the width a word takes in each
 storage's format (values and metadata); tiles that then do not fit are mapped again with more room.
-Vector operations and their traffic are priced dense. Runs in Python, milliseconds a layer and
-design; hardware without ``sparse:`` blocks never comes here.
+Vector operations and their traffic are priced dense; the links of neighbours and the time to fill
+and drain an array are no part of what mappings are chosen for. Runs in Python, milliseconds a layer
+and design; hardware that declares none of it never comes here.
 """
 
 from __future__ import annotations
@@ -16,12 +17,14 @@ import numpy as np
 
 from archsim.hardware import EngineTable
 from archsim.models.loopnest import kernel as k
+from archsim.models.loopnest.links import forward
 from archsim.models.loopnest.nest import Nest, build_nest
 from archsim.models.sparse.density import Density, Shape
 from archsim.models.sparse.formats import fibertree, stored_bits
 from archsim.models.sparse.machine import density_of, sparsity_of
 from archsim.models.sparse.model import SparseCounts, room, sparse_counts
 from archsim.models.sparse.price import SparseCost, price_sparse
+from archsim.models.sparse.spec import INPUT
 from archsim.models.sparse.tiles import Nest as TileNest
 from archsim.system import network
 from archsim.system.fusion import Step
@@ -41,12 +44,14 @@ class SparseLayer:
         nest: The mapping.
         counts: Expected words and metadata; ``cost`` what they cost.
         held_bits: float64[S], room its tiles need.
+        passed: float64[S], input words that neighbours pass on.
     """
 
     nest: TileNest
     counts: SparseCounts
     cost: SparseCost
     held_bits: np.ndarray
+    passed: np.ndarray
 
 
 class SparseNetwork:
@@ -64,6 +69,13 @@ class SparseNetwork:
         self.evaluator, self.engines = evaluator, engines
         self.nest: Nest = build_nest(engines)
         self.sparsity = sparsity_of(engines)
+        self.linked = np.array(engines.peer_links)
+        # A tile that may not be sent cannot be relied on by the neighbour.
+        self.acting = frozenset(
+            s
+            for s, slot in enumerate(self.sparsity.slots)
+            if any(action.target == INPUT for action in slot.actions)
+        )
         self.layers: dict[Key, list[SparseLayer]] = {}
         wanted: dict[tuple, dict[int, tuple]] = {}
         table = evaluator.table
@@ -174,11 +186,15 @@ class SparseNetwork:
             table = nest.slot_table[e]
             bits = table[:, k.BITS : k.BITS + 3]
             width = np.maximum(1, table[:, k.BLOCK, None] // bits).astype(np.int64)
-            sparse = sparse_counts(tiles, self.sparsity, densities, counts[e], width)
+            dense, passed = forward(tiles, counts[e], self.linked, self.acting)
+            sparse = sparse_counts(tiles, self.sparsity, densities, dense, width)
             held = room(tiles, self.sparsity, densities, bits)
             cycles = float(results[e, k.COMPUTE_CYCLES])
-            cost = price_sparse(tiles, self.sparsity, sparse, table, nest.engine[e], cycles, held)
-            found.append(SparseLayer(tiles, sparse, cost, held))
+            cost = price_sparse(
+                tiles, self.sparsity, sparse, table, nest.engine[e], cycles, held, passed,
+                self.engines.hop_cycles[e],
+            )  # fmt: skip
+            found.append(SparseLayer(tiles, sparse, cost, held, passed))
         return found
 
     def totals(self) -> np.ndarray:
@@ -222,11 +238,13 @@ def _word_bits(formats, shape: Shape, words: float, density: Density, width: flo
 
 
 def layer_figures(layer: SparseLayer) -> dict[str, Any]:
-    """What a layer's report says about its zeros."""
+    """What a layer's report says beyond the dense one."""
     computes = layer.counts.computes
     return {
         "macs_done": computes.actual,
         "macs_gated": computes.gated,
         "macs_skipped": computes.skipped + computes.absent,
         "metadata_energy_j": float(layer.cost.metadata_j.sum()),
+        "passed_words": float(layer.passed.sum()),
+        "fill_drain_cycles": layer.cost.fill_drain_cycles,
     }

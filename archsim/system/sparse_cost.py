@@ -1,4 +1,4 @@
-"""The report of one network on hardware that knows zeros."""
+"""The report of one network on hardware whose cost takes more than the compiled kernel."""
 
 from __future__ import annotations
 
@@ -23,8 +23,10 @@ class SparseAssembly(Assembly):
         self.sparse = SparseNetwork(evaluator, engines)
         self.nest = self.sparse.nest
         self.metrics = evaluator.metrics(engines, self.sparse.totals())
-        dense = evaluator.metrics(engines, evaluator.run(engines)[0])
-        self.dense = {name: float(dense[name][0]) for name in ("latency_s", "energy_j")}
+        self.dense = None
+        if engines.knows_zeros:
+            dense = evaluator.metrics(engines, evaluator.run(engines)[0])
+            self.dense = {name: float(dense[name][0]) for name in ("latency_s", "energy_j")}
         self.results: dict[int, np.ndarray] = {}
         self.current: dict[int, SparseLayer] = {}
 
@@ -45,7 +47,7 @@ class SparseAssembly(Assembly):
         self.results[o], self.current[o] = found, layer
         dense = super()._layer(row, step)
         done = layer.counts.computes.actual / step.operation.macs
-        return replace(dense, utilization=dense.utilization * done, sparse=layer_figures(layer))
+        return replace(dense, utilization=dense.utilization * done, detail=layer_figures(layer))
 
     def _fullest(self, o: int) -> str:
         held = self.current[o].held_bits / np.maximum(self.nest.slot_table[0, :, k.CAPACITY], 1.0)

@@ -48,13 +48,13 @@ def test_two_of_four_weights_show_in_everything(network):
     assert pruned.latency_s < dense.latency_s
     assert pruned.energy_j < dense.energy_j
     for before, after in zip(dense.layers, pruned.layers, strict=True):
-        if after.sparse is None:
+        if after.detail is None:
             assert after == before
             continue
-        macs = after.sparse["macs_done"] + after.sparse["macs_gated"] + after.sparse["macs_skipped"]
+        macs = after.detail["macs_done"] + after.detail["macs_gated"] + after.detail["macs_skipped"]
         assert macs == pytest.approx(after.macs)
         share = 1.0 if before.name == "conv1" else 0.5  # three channels are no multiple of four
-        assert after.sparse["macs_done"] == pytest.approx(share * after.macs)
+        assert after.detail["macs_done"] == pytest.approx(share * after.macs)
         assert after.compute_cycles == pytest.approx(share * before.compute_cycles, abs=1)
         if share < 1:
             assert after.backing_bytes < before.backing_bytes
@@ -63,7 +63,7 @@ def test_two_of_four_weights_show_in_everything(network):
 def test_unstructured_zeros_gate_and_skip(network):
     cost = evaluate(prune(network, {"weight": "0.3", "activation": "0.4"}), "tiny_sparse")
     layer = next(layer for layer in cost.layers if layer.name == "conv3")
-    figures = layer.sparse
+    figures = layer.detail
     assert figures["macs_done"] == pytest.approx(0.3 * 0.4 * layer.macs, rel=1e-4)
     assert figures["macs_gated"] == pytest.approx(0.3 * 0.6 * layer.macs, rel=1e-4)
     assert figures["macs_skipped"] == pytest.approx(0.7 * layer.macs, rel=1e-4)
@@ -163,7 +163,7 @@ def test_the_report_says_what_zeros_do(capsys):
     assert main([*command, "--json"]) == 0
     data = json.loads(capsys.readouterr().out)
     assert data["dense"]["latency_s"] > data["latency_s"]
-    assert data["layers"][0]["sparse"]["macs_done"] > 0
+    assert data["layers"][0]["detail"]["macs_done"] > 0
     assert main(["evaluate", "-w", "alexnet", "-m", "tiny", "--density", "weight=2:4"]) == 0
     assert "does nothing about zeros" in capsys.readouterr().err
 

@@ -26,6 +26,7 @@ class SparseCost:
         mac_j, network_j, leak_j: The rest.
         overflow: How far the fullest storage overflows (0 or less: fits).
         tier_bits: Bits to and from the tier.
+        fill_drain_cycles: Part of ``cycles`` in which the array fills and drains.
     """
 
     cycles: float
@@ -38,6 +39,7 @@ class SparseCost:
     leak_j: float
     overflow: float
     tier_bits: float
+    fill_drain_cycles: float = 0.0
 
     @property
     def energy_j(self) -> float:
@@ -67,6 +69,8 @@ def price_sparse(
     engine: np.ndarray,
     compute_cycles: float,
     held_bits: np.ndarray,
+    passed: np.ndarray | None = None,
+    hop_cycles: np.ndarray | None = None,
 ) -> SparseCost:
     """Price sparse counts.
 
@@ -76,6 +80,8 @@ def price_sparse(
         slot_table: float64[S, SLOT_COLUMNS]; ``engine`` float64[ENGINE_COLUMNS]: see the kernel.
         compute_cycles: Cycles the dense computation takes.
         held_bits: float64[S], room needed (:func:`archsim.models.sparse.model.room`).
+        passed: float64[S], dense words that neighbours pass on (``loopnest.links``).
+        hop_cycles: float64[S], cycles to cross one child pitch of a fanout.
     """
     slots = len(nest.factors)
     used = used_instances(nest)
@@ -88,12 +94,12 @@ def price_sparse(
         row = slot_table[s]
         read = written = 0.0
         for t in np.flatnonzero(nest.keep[s]):
-            data, passed = _data(nest, sparse, s, int(t), row, engine)
+            data, through = _data(nest, sparse, s, int(t), row, engine)
             blocks = [_up(bits / (row[k.BLOCK] * used[s])) * used[s] for bits in data]
             data_j[s, t] = np.dot(blocks, row[[k.READ_J, k.WRITE_J, k.WRITE_J]])
             beside, metadata_j[s, t] = _metadata(sparsity, sparse, s, int(t), row, used[s])
-            read += passed[READS] + beside[READS]
-            written += passed[FILLS] + passed[UPDATES] + beside[FILLS] + beside[UPDATES]
+            read += through[READS] + beside[READS]
+            written += through[FILLS] + through[UPDATES] + beside[FILLS] + beside[UPDATES]
         overflow = max(overflow, held_bits[s] / row[k.CAPACITY] - 1.0)
         demand = max(read * row[k.READ_SLOW], written * row[k.WRITE_SLOW])
         demand = _up(max(demand, (read + written) * row[k.SHARED_SLOW]) / used[s])
@@ -101,6 +107,12 @@ def price_sparse(
             worst, bound = demand, s
         if s == 0:
             tier_bits = read + written
+    waits = 0.0
+    if hop_cycles is not None:
+        # To the farthest unit in use before the first step, and back after the last.
+        reach = np.where(nest.fanout, nest.factors.prod(axis=1) - 1.0, 0.0)
+        waits = _up(2.0 * float(reach @ hop_cycles))
+        worst += waits
     leak_w = engine[k.MAC_LEAK_W] * engine[k.MAC_COUNT]
     leak_w += float(slot_table[:, k.LEAK_W] @ slot_table[:, k.INSTANCES])
     computes = sparse.computes
@@ -111,10 +123,11 @@ def price_sparse(
         data_j,
         metadata_j,
         computes.actual * engine[k.MAC_J] + computes.gated * sparsity.compute.gated_j,
-        _network(nest, sparse, slot_table),
+        _network(nest, sparse, slot_table, passed),
         leak_w * worst / engine[k.CLOCK_HZ],
         overflow,
         tier_bits,
+        waits,
     )
 
 
@@ -144,20 +157,27 @@ def _metadata(sparsity, sparse, s, t, row, used) -> tuple[np.ndarray, float]:
     return beside, float(np.dot(blocks, prices))
 
 
-def _network(nest: Nest, sparse: SparseCounts, slot_table: np.ndarray) -> float:
-    """Energy of the links of all fanouts; see the kernel's ``price``."""
-    words, bits, total = np.zeros(3), np.zeros(3), 0.0
+def _network(
+    nest: Nest, sparse: SparseCounts, slot_table: np.ndarray, passed: np.ndarray | None
+) -> float:
+    """Energy of the links of all fanouts; see the kernel's ``price``. Neighbours are one apart."""
+    words, bits, total, held = np.zeros(3), np.zeros(3), 0.0, 1.0
     for s in range(len(nest.factors)):
         if nest.fanout[s]:
             here = nest.factors[s].prod()
             spread = np.where(nest.relevant, 1.0, nest.factors[s]).prod(axis=1)
             crossing = (here + spread) * (words * slot_table[s, k.BITS : k.BITS + 3] + bits)
             total += crossing.sum() * slot_table[s, k.HOP_J] * (0.5 if here > 1 else 0.0)
+            if passed is not None:
+                hops = passed[s] * held * slot_table[s, k.BITS + INPUT]
+                total += hops * slot_table[s, k.HOP_J]
             words, bits = words * spread, bits * spread
             continue
         for t in (INPUT, WEIGHT, OUTPUT):
             if nest.keep[s, t]:
                 kinds = [READS, UPDATES] if t == OUTPUT else [READS]
                 words[t] = sparse.words[s, t, kinds, ACTUAL].sum()
+                if t == INPUT:
+                    held = sparse.value_share[s, t]
                 bits[t] = sparse.metadata_bits[s, t, kinds, ACTUAL].sum()
     return float(total)
