@@ -46,7 +46,15 @@ th { color: var(--soft); font-weight: 600; }
 code, pre { font: 13px/1.5 ui-monospace, "SF Mono", Menlo, Consolas, monospace; }
 pre { background: #f2f4f7; border-radius: 8px; padding: 12px 14px; overflow-x: auto; margin: 0; }
 footer { color: var(--soft); font-size: 13px; margin-top: 20px; }
-@media print { body { background: #fff; } section { break-inside: avoid; } }
+table.narrow { width: auto; min-width: 300px; }
+td.words, th.words { text-align: left; }
+@media print {
+  body { background: #fff; }
+  main { max-width: none; padding: 0; }
+  h2, h3 { break-after: avoid; }
+  figure, tr, .card { break-inside: avoid; }
+  pre { white-space: pre-wrap; }
+}
 """
 
 _CAPTIONS = {
@@ -84,7 +92,7 @@ def write_report(results: Results, path: str | Path) -> Path:
         _chosen(choice),
         _figures(images, ("breakdown", "roofline"), "Where it goes"),
         _standing(results),
-        _searchers(comparison, images),
+        _searchers(results, comparison, images),
         _origin(results),
     ]
     heading = html.escape(results.meta["title"])
@@ -122,11 +130,21 @@ def _table(header: list[str], rows: list[list[str]]) -> str:
     def cell(text: str) -> str:
         return text if text.startswith("<span") else html.escape(text)
 
-    head = "".join(f"<th>{html.escape(name)}</th>" for name in header)
-    body = "".join(
-        "<tr>" + "".join(f"<td>{cell(text)}</td>" for text in row) + "</tr>" for row in rows
+    # Numbers stand to the right; a column of words reads from the left.
+    words = [not any(c.isdigit() for row in rows for c in row[i]) for i in range(len(header))]
+    kinds = [' class="words"' if i and word else "" for i, word in enumerate(words)]
+    head = "".join(
+        f"<th{k}>{html.escape(name)}</th>" for k, name in zip(kinds, header, strict=True)
     )
-    return f'<div class="scroll"><table><tr>{head}</tr>{body}</table></div>'
+    body = "".join(
+        "<tr>"
+        + "".join(f"<td{k}>{cell(text)}</td>" for k, text in zip(kinds, row, strict=True))
+        + "</tr>"
+        for row in rows
+    )
+    # Two columns across the page would lie too far apart to be read as one line.
+    table = '<table class="narrow">' if len(header) == 2 else "<table>"
+    return f'<div class="scroll">{table}<tr>{head}</tr>{body}</table></div>'
 
 
 def _cards(entries: list[tuple[str, str]]) -> str:
@@ -163,7 +181,8 @@ def _figures(images: dict[str, str], names: tuple[str, ...], heading: str) -> st
 
 def _figure(images: dict[str, str], name: str) -> str:
     return (
-        f'<figure><img alt="{name}" src="data:image/png;base64,{images[name]}">'
+        f'<figure><img alt="{name}: {html.escape(_CAPTIONS[name])}" '
+        f'src="data:image/png;base64,{images[name]}">'
         f"<figcaption>{html.escape(_CAPTIONS[name])}</figcaption></figure>"
     )
 
@@ -222,13 +241,17 @@ def _standing(results: Results) -> str:
     return _section("Designs that stand out", _table(header, rows))
 
 
-def _searchers(comparison: Comparison | None, images: dict[str, str]) -> str:
+def _searchers(results: Results, comparison: Comparison | None, images: dict[str, str]) -> str:
     if comparison is None:
         return ""
     header, rows = comparison_rows(comparison)
+    measure = results.meta.get("objective_label", "the cost")
+    measure = f"the {measure}" if " mean of " in measure else measure
     note = (
         "<p>Every agent had the same budget of "
-        f"{comparison.budget:,} evaluations a run. The target is an objective of "
+        f"{comparison.budget:,} evaluations a run. The objective, lower is better, is the "
+        f"logarithm of {html.escape(measure)}, so that a difference of 0.1 is about 10 %. The "
+        "target is an objective of "
         f"{comparison.target:.4g}: within 5 % of the way from the best design found to the median "
         "one. P(beats next) is the chance that a run ends better than one of the agent below. "
         "Sources: Agarwal et al., NeurIPS 2021 (interquartile mean, bootstrap, probability of "

@@ -151,6 +151,11 @@ def test_the_report_stands_alone(results, choice, tmp_path):
         assert f"<td>{name}</td><td>{value}</td>" in text
     assert "archsim run smoke" in text
     assert "numpy" in text
+    # The objective is explained where its values stand; words read from the left; what a figure
+    # shows is said to those who cannot see it.
+    assert "logarithm of the geometric mean of latency and area" in text
+    assert '<td class="words">weight_stationary</td>' in text
+    assert 'alt="pareto: Every design evaluated' in text
 
 
 def test_the_csv_reads_back_exactly(results, run, tmp_path):
