@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -50,12 +51,30 @@ _Loader.add_implicit_resolver(
 )
 
 
-def parse_yaml(text: str, source: object = "<text>") -> Any:
+def _tagged(tags: Sequence[str]) -> type[_Loader]:
+    """A loader that also takes mappings with these tags, as mappings with a key ``tag``."""
+
+    class Loader(_Loader):
+        pass
+
+    def construct(loader: _Loader, suffix: str, node: yaml.Node) -> dict[Any, Any]:
+        if suffix not in tags:
+            raise yaml.constructor.ConstructorError(
+                None, None, f"unknown tag '!{suffix}'", node.start_mark
+            )
+        return {"tag": suffix, **loader.construct_mapping(node, deep=True)}  # type: ignore[arg-type]
+
+    Loader.add_multi_constructor("!", construct)
+    return Loader
+
+
+def parse_yaml(text: str, source: object = "<text>", tags: Sequence[str] = ()) -> Any:
     """Parse YAML text safely.
 
     Args:
         text: The YAML document.
         source: Name used in errors.
+        tags: Local tags that mappings may carry (``!Name``); the name is kept under ``tag``.
 
     Returns:
         Plain Python data (dict, list, str, int, float, bool, None).
@@ -64,7 +83,8 @@ def parse_yaml(text: str, source: object = "<text>") -> Any:
         InputError: The text is no YAML, or is unreasonably large once expanded.
     """
     try:
-        data = yaml.load(text, Loader=_Loader)  # a subclass of SafeLoader
+        # Subclasses of SafeLoader, both.
+        data = yaml.load(text, Loader=_tagged(tags) if tags else _Loader)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = f"line {mark.line + 1}, column {mark.column + 1}" if mark else None

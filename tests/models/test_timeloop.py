@@ -9,10 +9,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from archsim.errors import InputError
 from archsim.models.loopnest import kernel as k
 from archsim.models.loopnest.problem import pack
-from archsim.models.loopnest.timeloop import read_case
 from archsim.validate.loopnest import compare_case, timeloop_cases
 from archsim.workload.graph import conv2d_einsum
 
@@ -153,10 +151,3 @@ def test_multicast_and_spatial_reduction_share_one_access():
     assert counts[0, k.INPUT, k.READS] == 4 * 8  # each read once, used by four filters
     assert counts[0, k.OUTPUT, k.UPDATES] == 4 * 8  # four channels are added on the way
     assert counts[2, k.WEIGHT, k.FILLS] == 16
-
-
-def test_unknown_compat_and_broken_files_are_errors(tmp_path):
-    model = tmp_path / "model.yaml"
-    model.write_text("problem: {}\n")
-    with pytest.raises(InputError, match="shape"):
-        read_case(model, model)

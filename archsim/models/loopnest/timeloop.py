@@ -6,18 +6,26 @@ tensor and holds no loop costs nothing. Energies come from the ERT, in pJ per ve
 
 from __future__ import annotations
 
-import re
+from collections.abc import Sequence
 from dataclasses import dataclass
-from math import prod
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from archsim.errors import InputError
-from archsim.inputs import parse_yaml, read_text
 from archsim.models.loopnest import kernel as k
 from archsim.models.loopnest.problem import pack
+from archsim.models.loopnest.timeloop_inputs import (
+    TimeloopLevel,
+    get,
+    load_document,
+    read_architecture,
+    read_energies,
+)
+from archsim.models.loopnest.timeloop_mapping import apply_directives
+from archsim.models.loopnest.walk import Loop, rounded_cycles, walked_words
 from archsim.workload.graph import Einsum
 from archsim.workload.timeloop import problem_from
 
@@ -46,6 +54,9 @@ class TimeloopResult:
         energy_pj: Total energy.
         mac_energy_pj: Energy of the arithmetic level.
         levels: Storage levels that keep something, inner to outer.
+        overflow: By how much of its capacity the fullest storage is exceeded; not above 0 where
+            every tile fits.
+        leakage_pj: Leakage of the instances in use (part of the total).
     """
 
     cycles: float
@@ -53,11 +64,25 @@ class TimeloopResult:
     energy_pj: float
     mac_energy_pj: float
     levels: tuple[LevelStatistics, ...]
+    overflow: float = 0.0
+    leakage_pj: float = 0.0
 
 
 @dataclass(frozen=True)
 class TimeloopCase:
-    """A Timeloop model run, ready for the kernel; build with :func:`read_case`."""
+    """A Timeloop model run, ready for the kernel; build with :func:`read_files`.
+
+    Attributes:
+        einsum: The loop nest; ``data_spaces``, its input, weight and output by Timeloop's names;
+            ``dims``, its dimensions.
+        level_names: L levels, outer to inner; level ``i`` is the temporal slot ``2 * i`` and the
+            spatial slot ``2 * i + 1`` inside it.
+        factors, order, keep: int64[2L, D], int64[2L, D] (outer to inner), bool[2L, 3].
+        slot_table: float64[2L, SLOT_COLUMNS]; ``engine`` float64[ENGINE_COLUMNS].
+        word_bits: Of every level.
+        update_j: float64[2L] joules of an update access.
+        priced: Whether there was an energy table; without it energies are 0.
+    """
 
     einsum: Einsum
     data_spaces: tuple[str, str, str]
@@ -69,13 +94,16 @@ class TimeloopCase:
     slot_table: np.ndarray
     engine: np.ndarray
     word_bits: tuple[float, ...]
+    update_j: np.ndarray
+    priced: bool = True
 
     def evaluate(self, compat: str | None = None) -> TimeloopResult:
         """Evaluate.
 
         Args:
-            compat: ``"timeloop"`` charges residual tiles as full ones, as Timeloop does; by
-                default they are counted exactly.
+            compat: ``"timeloop"`` charges residual tiles as full ones, walks loops through two
+                iterations and rounds cycles in Timeloop's order (see ``walk.py``); by default
+                everything is counted exactly.
         """
         if compat not in (None, "timeloop"):
             raise InputError("unknown compat mode", found=compat, expected="'timeloop' or None")
@@ -91,38 +119,103 @@ class TimeloopCase:
             self.order[None], self.keep[None], np.arange(slots) % 2 == 1, compat == "timeloop",
             table[None], self.engine[None], results, counts,
         )  # fmt: skip
-        return self._report(results[0], counts[0], table, problem.macs[0])
+        cycles = float(results[0, k.CYCLES])
+        if compat:
+            self._walk(counts[0], table)
+            cycles = self._rounded(counts[0], table, float(results[0, k.COMPUTE_CYCLES]))
+        return self._report(results[0], counts[0], table, problem.macs[0], cycles)
 
     def _instances(self) -> np.ndarray:
         spatial = np.arange(len(self.factors)) % 2 == 1
         used = np.where(spatial, self.factors.prod(axis=1), 1)
         return np.concatenate([[1], np.cumprod(used)[:-1]]).astype(float)
 
-    def _report(self, row, counts, table, macs) -> TimeloopResult:
-        levels = []
+    def _walk(self, counts: np.ndarray, table: np.ndarray) -> None:
+        """Replace the words of a sliding input by those Timeloop's walk finds (in place)."""
+        extents = np.array([extent for _, extent in self.einsum.dims])
+        if (self.factors.prod(axis=0) != extents).any():
+            return  # residual tiles are charged in full, and Timeloop walks them another way
+        keepers = np.flatnonzero(self.keep[:, k.INPUT])
+        for parent, child in pairwise(keepers):
+            fills = counts[child, k.INPUT, k.FILLS] / table[child, k.INSTANCES]
+            window, loops = self._window(int(child))
+            if not fills or fills != int(fills):
+                continue
+            ratio = walked_words(loops, window, pause_resets=False) / fills
+            counts[child, k.INPUT, k.FILLS] *= ratio
+            counts[parent, k.INPUT, k.READS] *= ratio
+
+    def _window(self, child: int) -> tuple[list[int], list[Loop]]:
+        """The input tile of a slot by rank, and the temporal loops outside it."""
+        inside = np.cumprod(np.vstack([self.factors, np.ones_like(self.factors[:1])])[::-1], axis=0)
+        inside = inside[::-1]  # row s: extents at and inside slot s
+        index = {name: d for d, name in enumerate(self.dims)}
+        ranks = self.einsum.operands[k.INPUT].ranks
+        window = [
+            1 + sum(c * (int(inside[child, index[name]]) - 1) for name, c in rank) for rank in ranks
+        ]
+        loops: list[Loop] = []
+        for s in range(0, child, 2):
+            for d in self.order[s]:
+                if self.factors[s, d] > 1:
+                    shift = tuple(
+                        sum(c * int(inside[s + 1, d]) for name, c in rank if index[name] == d)
+                        for rank in ranks
+                    )
+                    loops.append((shift, int(self.factors[s, d])))
+        return window, loops
+
+    def _rounded(self, counts: np.ndarray, table: np.ndarray, compute: float) -> float:
+        cycles = compute
+        for i in range(len(self.level_names)):
+            s = 2 * i
+            if not self.keep[s].any():
+                continue
+            words = counts[s] / table[s, k.INSTANCES]
+            reads = words[None, :, k.READS]
+            writes = words[None, :, k.FILLS] + words[None, :, k.UPDATES]
+            for column, r, w in (
+                (k.READ_SLOW, reads, 0 * writes),
+                (k.WRITE_SLOW, 0 * reads, writes),
+                (k.SHARED_SLOW, reads, writes),
+            ):
+                if table[s, column] > 0:
+                    bandwidth = np.array([1.0 / (table[s, column] * self.word_bits[i])])
+                    found = rounded_cycles(r, w, bandwidth, np.array([compute]))
+                    cycles = max(cycles, float(found[0]))
+        return cycles
+
+    def _report(self, row, counts, table, macs, cycles: float) -> TimeloopResult:
+        levels, energy_pj, leak_w = [], float(row[k.MAC_ENERGY_J] * 1e12), 0.0
         for i in reversed(range(len(self.level_names))):
             s = 2 * i
             if not self.keep[s].any():
                 continue
             kept = [t for t in range(3) if self.keep[s, t]]
             used = table[s, k.INSTANCES]
-            accesses = np.ceil(counts[s] * self.word_bits[i] / (table[s, k.BLOCK] * used)) * used
-            price = table[s, [k.READ_J, k.WRITE_J, k.WRITE_J]]
-            energy = float((accesses * price).sum())
+            blocks = counts[s] * self.word_bits[i] / (table[s, k.BLOCK] * used)
+            accesses = np.ceil(blocks - 1e-12 * blocks) * used
+            price = np.array([table[s, k.READ_J], table[s, k.WRITE_J], self.update_j[s]])
+            energy = float((accesses * price).sum()) * 1e12
+            energy_pj += energy
+            leak_w += used * table[s, k.LEAK_W]
             levels.append(
                 LevelStatistics(
                     self.level_names[i],
                     table[s, k.INSTANCES],
                     *({self.data_spaces[t]: counts[s, t, c] for t in kept} for c in range(3)),
-                    energy_pj=energy * 1e12,
+                    energy_pj=energy,
                 )
             )
+        leakage_pj = float(leak_w * cycles / self.engine[k.CLOCK_HZ] * 1e12)
         return TimeloopResult(
-            float(row[k.CYCLES]),
-            float(macs / (row[k.CYCLES] * self.engine[k.MAC_COUNT])),
-            float(row[k.ENERGY_J] * 1e12),
+            cycles,
+            float(macs / (cycles * self.engine[k.MAC_COUNT])),
+            energy_pj + leakage_pj,
             float(row[k.MAC_ENERGY_J] * 1e12),
             tuple(levels),
+            float(row[k.OVERFLOW]),
+            leakage_pj,
         )
 
 
@@ -132,157 +225,161 @@ def read_case(
     """Read a Timeloop model input.
 
     Args:
-        model: YAML with ``architecture`` and ``problem`` (and ``mapping``), version 0.4.
+        model: YAML with ``architecture`` and ``problem`` (and ``mapping``).
         ert: Energy reference table YAML.
         mapping: YAML with ``mapping`` when it is not in ``model``.
 
     Raises:
         InputError: Names the file and field that is missing or not understood.
     """
-    data = parse_yaml(read_text(model), model)
-    einsum = problem_from(data, model).einsum
+    return read_files([model, ert] if mapping is None else [model, ert, mapping])
+
+
+#: What a file may contribute.
+BLOCKS = ("architecture", "problem", "mapping", "ERT")
+
+
+def read_files(paths: Sequence[str | Path]) -> TimeloopCase:
+    """Read a Timeloop run from one or several files, in any order.
+
+    Each file holds one or more of the blocks ``architecture``, ``problem``, ``mapping`` and
+    ``ERT``; other blocks are left alone. Where two files hold a mapping, the last one counts.
+    Without an energy table the case has no energies.
+
+    Raises:
+        InputError: A block is missing, given twice, or not understood; names file and field.
+    """
+    blocks: dict[str, tuple[Any, str | Path]] = {}
+    for path in dict.fromkeys(paths):
+        data = load_document(path)
+        found = [name for name in BLOCKS if isinstance(data, dict) and name in data]
+        if not found:
+            raise InputError(
+                "holds nothing that is read", source=path, expected="a block " + ", ".join(BLOCKS)
+            )
+        for name in found:
+            if name in blocks and name != "mapping":
+                raise InputError(f"a second {name!r} block", source=path, field=name)
+            blocks[name] = (data, path)
+    for name in BLOCKS[:3]:
+        if name not in blocks:
+            raise InputError(f"no {name!r} block", source=", ".join(str(path) for path in paths))
+    ert = blocks.get("ERT")
+    return build_case(
+        *blocks["architecture"], *blocks["problem"], *blocks["mapping"], *(ert or (None, None))
+    )
+
+
+def build_case(
+    architecture: Any, architecture_source: object, problem: Any, problem_source: object,
+    mapping: Any, mapping_source: object, ert: Any = None, ert_source: object = None,
+) -> TimeloopCase:  # fmt: skip
+    """Build a case from plain data, each document with its block and the name used in errors.
+
+    Raises:
+        InputError: See :func:`read_files`.
+    """
+    einsum = problem_from(problem, problem_source).einsum
     data_in, weight, output = (access.tensor for access in einsum.operands)
-    spaces = (data_in, weight, output)
-    dims = tuple(name for name, _ in einsum.dims)
-    directives = data.get("mapping")
-    if mapping is not None:
-        directives = _get(parse_yaml(read_text(mapping), mapping), "mapping", list, mapping)
-    if not directives:
-        raise InputError("no mapping", source=model, field="mapping")
-    energies = _read_ert(ert)
-    levels, arithmetic, mac_count = _levels(_get(data, "architecture", dict, model), model)
-    names = tuple(level["name"] for level in levels)
-    slots = 2 * len(levels)
+    spaces, dims = (data_in, weight, output), tuple(name for name, _ in einsum.dims)
+    machine = read_architecture(architecture.get("architecture"), architecture_source)
+    energies = None if ert is None else read_energies(ert, ert_source)
+    slots = 2 * len(machine.levels)
     factors = np.ones((slots, len(dims)), np.int64)
     order = np.tile(np.arange(len(dims)), (slots, 1))
     keep = np.zeros((slots, 3), np.bool_)
     table = np.zeros((slots, k.SLOT_COLUMNS))
     table[:, k.BITS : k.BITS + 3] = 1.0
     table[:, k.BLOCK] = 1.0
-    for i, level in enumerate(levels):
-        keep[2 * i] = level["class"] != "dummy_storage"
-        _level_row(table[2 * i], level, energies, model)
-    _apply_mapping(directives, names, spaces, dims, einsum, factors, order, keep, model)
+    table[:, k.CAPACITY] = np.inf
+    update = np.zeros(slots)
+    for i, level in enumerate(machine.levels):
+        keep[2 * i] = _kept(level, spaces, architecture_source)
+        if level.storage:
+            _attributes(table[2 * i], level)
+    directives = get(mapping, "mapping", list, mapping_source)
+    apply_directives(directives, machine, spaces, einsum, factors, order, keep, mapping_source)
+    if energies is not None:
+        for i, level in enumerate(machine.levels):
+            if keep[2 * i].any():
+                update[2 * i] = _prices(table[2 * i], level, energies, ert_source)
     engine = np.zeros(k.ENGINE_COLUMNS)
-    engine[k.MAC_J] = energies[arithmetic].get("compute", 0.0) * 1e-12
+    engine[k.MAC_J] = _mac_energy(energies, machine.arithmetic, ert_source)
     engine[k.MAC_CYCLES] = 1.0
     engine[k.CLOCK_HZ] = 1e9  # leakage is given per cycle
     engine[k.FINAL_BITS] = table[0, k.BITS + k.OUTPUT]
-    engine[k.MAC_COUNT] = mac_count
-    bits = tuple(table[2 * i, k.BITS] for i in range(len(levels)))
-    return TimeloopCase(einsum, spaces, dims, names, factors, order, keep, table, engine, bits)
+    engine[k.MAC_COUNT] = machine.units
+    bits = tuple(table[2 * i, k.BITS] for i in range(len(machine.levels)))
+    names = tuple(level.name for level in machine.levels)
+    return TimeloopCase(
+        einsum, spaces, dims, names, factors, order, keep, table, engine, bits, update,
+        energies is not None,
+    )  # fmt: skip
 
 
-def _get(data: Any, key: str, kind: type, source: object) -> Any:
-    value = data.get(key) if isinstance(data, dict) else None
-    if not isinstance(value, kind):
-        raise InputError("missing or malformed", source=source, field=key, expected=kind.__name__)
-    return value
+def _kept(level: TimeloopLevel, spaces: tuple[str, ...], source: object) -> np.ndarray:
+    """What a level keeps before the mapping speaks."""
+    for space in (*(level.keeps or ()), *(level.bypasses or ())):
+        if space not in spaces:
+            raise InputError(
+                "no such data space", source=source, field=f"{level.name}.constraints",
+                found=space, expected=", ".join(spaces),
+            )  # fmt: skip
+    if not level.storage:
+        return np.zeros(3, np.bool_)
+    named = np.array([space in (level.keeps or ()) for space in spaces])
+    passed = np.array([space in (level.bypasses or ()) for space in spaces])
+    return named if level.alone and level.keeps is not None else ~passed
 
 
-def _read_ert(path: str | Path) -> dict[str, dict[str, float]]:
-    data = _get(parse_yaml(read_text(path), path), "ERT", dict, path)
-    found = {}
-    for table in _get(data, "tables", list, path):
-        name = re.sub(r"\[.*\]$", "", str(table["name"])).split(".")[-1]
-        found[name] = {a["name"]: float(a["energy"]) for a in table["actions"]}
-    return found
-
-
-def _levels(architecture: dict, source: object) -> tuple[list[dict], str, int]:
-    """Storage levels outer to inner, the arithmetic level's name, and its instances."""
-    found: list[dict] = []
-
-    def walk(node: dict) -> None:
-        for local in node.get("local") or []:
-            match = re.fullmatch(r"([^\[]+)\[(\d+)\.\.(\d+)\]", str(local.get("name")))
-            if not match:
-                raise InputError(
-                    "level name not understood", source=source, found=local.get("name")
-                )
-            found.append({**local, "name": match[1], "instances": int(match[3])})
-        for child in node.get("subtree") or []:
-            walk(child)
-
-    walk(architecture)
-    if not found or "mac" not in str(found[-1].get("class")).lower():
-        raise InputError("the innermost level must be a MAC", source=source, field="architecture")
-    return found[:-1], found[-1]["name"], found[-1]["instances"]
-
-
-def _level_row(row: np.ndarray, level: dict, energies: dict, source: object) -> None:
-    a = level.get("attributes") or {}
-    bits = float(a.get("datawidth", 8))
-    width = float(a.get("width", bits))
-    depth = a.get("depth")
-    row[k.CAPACITY] = np.inf if depth is None else float(depth) * width
-    row[k.CAPACITY] /= float(a.get("multiple_buffering") or 1)
+def _attributes(row: np.ndarray, level: TimeloopLevel) -> None:
+    """Word and block bits, capacity and bandwidths of a storage; a missing one is unlimited."""
+    a = level.attributes
+    bits = a.get("datawidth", 8.0)
+    width = a.get("width", bits * a.get("block", 1.0))
+    capacity = np.inf
+    if "depth" in a:
+        capacity = a["depth"] * width
+    elif "entries" in a:
+        capacity = a["entries"] * bits
+    elif "bytes" in a:
+        capacity = a["bytes"] * 8
+    row[k.CAPACITY] = capacity / a.get("buffering", 1.0)
     row[k.BLOCK] = max(width, bits)
+    if "block" in a:
+        row[k.BLOCK] = a["block"] * bits
     row[k.BITS : k.BITS + 3] = bits
     for column, name in (
         (k.READ_SLOW, "read_bandwidth"),
         (k.WRITE_SLOW, "write_bandwidth"),
         (k.SHARED_SLOW, "shared_bandwidth"),
     ):
-        row[column] = 1.0 / (float(a[name]) * bits) if a.get(name) is not None else 0.0
-    table = energies.get(level["name"], {})
-    if level["class"] == "dummy_storage":
-        row[k.CAPACITY] = np.inf
-        return
-    if not table:
-        raise InputError("level has no ERT table", source=source, field=level["name"])
-    update = table.get("update", table["write"])
-    if abs(update - table["write"]) > 1e-9 * max(1.0, update):
-        raise InputError(
-            "update and write energies differ", source=source, field=level["name"],
-            found=update, expected=str(table["write"]),
-        )  # fmt: skip
+        row[column] = 1.0 / (a[name] * bits) if name in a else 0.0
+
+
+def _prices(row: np.ndarray, level: TimeloopLevel, energies: dict, source: object) -> float:
+    """Fill in joules per access and watts of leakage; returns joules per update."""
+    table = energies.get(level.name)
+    if table is None:
+        raise InputError("level has no ERT table", source=source, field=level.name)
+    for action in ("read", "write"):
+        if action not in table:
+            raise InputError(
+                "action missing", source=source, field=f"ERT.{level.name}", expected=action
+            )
     row[k.READ_J] = table["read"] * 1e-12
     row[k.WRITE_J] = table["write"] * 1e-12
     row[k.LEAK_W] = table.get("leak", 0.0) * 1e-12 * 1e9
+    return table.get("update", table["write"]) * 1e-12
 
 
-def _apply_mapping(
-    directives, names, spaces, dims, einsum, factors, order, keep, source
-) -> None:  # fmt: skip
-    for directive in directives:
-        target = directive.get("target")
-        if target not in names:
-            raise InputError("unknown mapping target", source=source, found=target)
-        slot = 2 * names.index(target)
-        kind = directive.get("type")
-        if kind in ("bypass", "datatype"):
-            for space in directive.get("keep") or []:
-                keep[slot, spaces.index(space)] = True
-            for space in directive.get("bypass") or []:
-                keep[slot, spaces.index(space)] = False
-        elif kind in ("temporal", "spatial"):
-            slot += kind == "spatial"
-            for name, bound in _factors(directive.get("factors", ""), source):
-                factors[slot, dims.index(name)] = bound
-            inner_first = [d for d in re.split(r"[ ,]*", directive.get("permutation", "")) if d]
-            listed = [dims.index(d) for d in inner_first[::-1] if d in dims]
-            order[slot] = [d for d in range(len(dims)) if d not in listed] + listed
-        else:
-            raise InputError("unknown mapping directive", source=source, found=kind)
-    for d, (name, extent) in enumerate(einsum.dims):
-        for slot in range(len(factors)):
-            if factors[slot, d] == 0:  # Timeloop: 0 takes what is left
-                rest = prod(int(f) for f in factors[:, d] if f > 0)
-                factors[slot, d] = -(-extent // rest)
-        if factors[:, d].prod() < extent:
-            raise InputError(
-                "factors do not cover the dimension", source=source, field=name,
-                found=int(factors[:, d].prod()), expected=f"at least {extent}",
-            )  # fmt: skip
-    keep[0] = True
-
-
-def _factors(text: str, source: object) -> list[tuple[str, int]]:
-    found = []
-    for part in re.findall(r"[^\s,=]+\s*=?\s*\d+(?:,\d+)?(?=$|[\s,])", text):
-        match = re.fullmatch(r"([A-Za-z_]+)\s*=?\s*(\d+)(?:,\d+)?", part.strip())
-        if not match:
-            raise InputError("factor not understood", source=source, found=part)
-        found.append((match[1], int(match[2])))
-    return found
+def _mac_energy(energies: dict | None, name: str, source: object) -> float:
+    if energies is None:
+        return 0.0
+    table = energies.get(name, {})
+    for action in ("compute", "mac_random"):
+        if action in table:
+            return table[action] * 1e-12
+    raise InputError(
+        "action missing", source=source, field=f"ERT.{name}", expected="compute or mac_random"
+    )
