@@ -1,0 +1,352 @@
+"""A language model on a machine of many devices, under a plan: time, energy, memory, and why."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from archsim.errors import InputError
+from archsim.hardware import Machine, load_machine, resolve_node
+from archsim.system.llm import collectives
+from archsim.system.llm.calls import Call, Grid, cache_bytes, end_calls, layer_calls
+from archsim.system.llm.plan import Plan
+from archsim.system.llm.pricing import Roofline, pricer_for
+from archsim.workload.huggingface import load_model
+from archsim.workload.language import LanguageModel
+from archsim.workload.steps import PHASES, Bits
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class StepCost:
+    """What a step costs under each of B plans and sizes; arrays are float64[B].
+
+    Attributes:
+        model, machine: Names.
+        phase: ``prefill`` or ``decode``.
+        latency_s: Time of the step: to the first token (prefill), of one more token (decode; with
+            micro-batches in a full pipeline, the time between a request's tokens).
+        tokens: New tokens of the step.
+        energy_j: Energy of the step: kernels, links, and the idle power of the machine's parts.
+        memory_bytes: Held by one device, by what: ``weights``, ``cache``, ``workspace``.
+        capacity_bytes: Of the tier that holds it.
+        parts_s: Time of one pass by part, and ``pipeline``: what the stages add; they sum to the
+            latency.
+        calls_s: Time of one pass by call, all layers.
+        bound_s: Time of one pass by what limits its calls: ``compute``, ``memory``, ``overhead``
+            (launches and what a kernel adds), ``links``.
+        plans: The plan of every row.
+    """
+
+    model: str
+    machine: str
+    phase: str
+    latency_s: Floats
+    tokens: Floats
+    energy_j: Floats
+    memory_bytes: Mapping[str, Floats]
+    capacity_bytes: float
+    parts_s: Mapping[str, Floats]
+    calls_s: Mapping[str, Floats]
+    bound_s: Mapping[str, Floats]
+    plans: tuple[Plan, ...]
+
+    @property
+    def tokens_per_s(self) -> Floats:
+        """New tokens of all requests a second."""
+        return self.tokens / self.latency_s
+
+    @property
+    def joules_per_token(self) -> Floats:
+        """Energy of a token."""
+        return self.energy_j / self.tokens
+
+    @property
+    def power_w(self) -> Floats:
+        """Average power over the step."""
+        return self.energy_j / self.latency_s
+
+    @property
+    def overflow_bytes(self) -> Floats:
+        """Bytes that a device would need beyond its capacity; 0 where everything fits."""
+        return np.maximum(sum(self.memory_bytes.values()) - self.capacity_bytes, 0.0)
+
+    @property
+    def fits(self) -> NDArray[np.bool_]:
+        """Whether weights, caches and workspace fit into the devices' memory."""
+        return self.overflow_bytes == 0
+
+    def explain(self, row: int = 0) -> str:
+        """One step in words: time and its parts, what limits it, memory, energy."""
+        at = self.latency_s[row]
+        word = "time to first token" if self.phase == "prefill" else "time per output token"
+        lines = [
+            f"{self.model} on {self.machine}, {self.phase}, plan {self.plans[row]}",
+            f"{word:24}{_time(at)}   {self.tokens_per_s[row]:,.1f} tokens/s",
+            f"{'energy':24}{self.joules_per_token[row]:.4g} J/token   {self.power_w[row]:,.0f} W",
+        ]
+        held = sum(values[row] for values in self.memory_bytes.values())
+        state = "fits" if self.fits[row] else "OUT OF MEMORY"
+        detail = ", ".join(f"{n} {v[row] / 1e9:.2f}" for n, v in self.memory_bytes.items())
+        lines.append(
+            f"{'memory of a device':24}{held / 1e9:.2f} of {self.capacity_bytes / 1e9:.2f} GB "
+            f"({detail}): {state}"
+        )
+        for title, parts in (("parts", self.parts_s), ("limited by", self.bound_s)):
+            ranked = sorted(parts.items(), key=lambda part: -part[1][row])
+            shown = [f"{n} {_time(v[row])} ({v[row] / at:.0%})" for n, v in ranked if v[row] > 0]
+            lines.append(f"{title:24}" + ", ".join(shown))
+        return "\n".join(lines)
+
+    def to_dict(self, row: int = 0) -> dict[str, object]:
+        """Plain data of one row, for JSON."""
+        return {
+            "model": self.model,
+            "machine": self.machine,
+            "phase": self.phase,
+            "plan": str(self.plans[row]),
+            "latency_s": float(self.latency_s[row]),
+            "tokens_per_s": float(self.tokens_per_s[row]),
+            "energy_j": float(self.energy_j[row]),
+            "joules_per_token": float(self.joules_per_token[row]),
+            "power_w": float(self.power_w[row]),
+            "fits": bool(self.fits[row]),
+            "memory_bytes": {n: float(v[row]) for n, v in self.memory_bytes.items()},
+            "capacity_bytes": self.capacity_bytes,
+            "parts_s": {n: float(v[row]) for n, v in self.parts_s.items()},
+            "calls_s": {n: float(v[row]) for n, v in self.calls_s.items()},
+            "bound_s": {n: float(v[row]) for n, v in self.bound_s.items()},
+        }
+
+
+def _time(seconds: float) -> str:
+    for unit, scale in (("s", 1.0), ("ms", 1e3), ("us", 1e6)):
+        if seconds * scale >= 1:
+            return f"{seconds * scale:.4g} {unit}"
+    return f"{seconds * 1e6:.3g} us"
+
+
+def evaluate_step(
+    model: LanguageModel | str,
+    machine: Machine | str,
+    *,
+    phase: str = "decode",
+    batch: ArrayLike = 1,
+    context: ArrayLike = 1,
+    new: ArrayLike | None = None,
+    plan: Plan | str | Sequence[Plan | str] = "tp1",
+    bits: Bits | None = None,
+    all_logits: bool = False,
+) -> StepCost:
+    """Cost of steps of a language model; sizes and plans broadcast to B rows.
+
+    Args:
+        model: A model, the name of a shipped one, or a config.
+        machine: A machine, the name of a shipped one (``h100x8``), or a file.
+        phase: ``prefill`` or ``decode``.
+        batch: Requests.
+        context: Tokens in each one's cache after the step.
+        new: New tokens of each; default all (prefill) or one (decode).
+        plan: Degrees of parallelism, or one for each row.
+        bits: Bits an element by what it is.
+        all_logits: Score every token rather than the last of each request.
+
+    Raises:
+        InputError: A size that is no positive whole number, a plan that needs more devices than the
+            machine has or cuts what cannot be cut, or a model or machine that cannot be read.
+
+    Example:
+        >>> cost = evaluate_step("llama-3-70b", "h100x8", batch=32, context=4096, plan="tp8")
+        >>> bool(cost.fits[0]), bool(5e-3 < cost.latency_s[0] < 20e-3)
+        (True, True)
+    """
+    if isinstance(model, str):
+        model = load_model(model)
+    if isinstance(machine, str):
+        machine = load_machine(machine)
+    if phase not in PHASES:
+        raise InputError("no such phase", field="phase", found=phase, expected=" or ".join(PHASES))
+    given = [plan] if isinstance(plan, (Plan, str)) else list(plan)
+    plans = [Plan.parse(p) if isinstance(p, str) else p for p in given]
+    if new is None:
+        new = context if phase == "prefill" else 1
+    sizes = {"batch": batch, "new": new, "context": context}
+    columns = {name: _counts(name, value) for name, value in sizes.items()}
+    shape = np.broadcast_shapes(*(c.shape for c in columns.values()), (len(plans),))
+    if len(shape) != 1:
+        raise InputError("sizes must be numbers or one-dimensional", found=shape)
+    columns = {name: np.broadcast_to(c, shape).astype(float) for name, c in columns.items()}
+    plans = plans * shape[0] if len(plans) == 1 else plans
+    _check(model, machine, columns, plans)
+    return _Evaluation(model, machine, phase, columns, tuple(plans), bits or Bits()).cost(
+        all_logits
+    )
+
+
+def _counts(name: str, value: ArrayLike) -> NDArray[np.float64]:
+    values = np.atleast_1d(np.asarray(value, dtype=float))
+    good = np.isfinite(values) & (values >= 1) & (values == np.rint(values)) & (values < 2**40)
+    if not values.size or not good.all():
+        found = values[~good][0] if values.size else value
+        raise InputError("must be a positive whole number", field=name, found=found)
+    return values
+
+
+def _check(
+    model: LanguageModel, machine: Machine, sizes: Mapping[str, Floats], plans: Sequence[Plan]
+) -> None:
+    if (sizes["context"] < sizes["new"]).any():
+        raise InputError("the context includes the new tokens", field="context")
+    arch = model.architecture
+    if not arch.causal and (sizes["context"] != sizes["new"]).any():
+        raise InputError("an encoder has no cache (phase prefill)", source=model.name, field="new")
+    devices = machine.instances()
+    for plan in dict.fromkeys(plans):
+        if plan.devices > devices:
+            raise InputError(
+                "the plan needs more devices than the machine has",
+                source=machine.name, field="plan", found=str(plan), expected=f"at most {devices}",
+            )  # fmt: skip
+        if plan.pipeline > len(arch.layers):
+            raise InputError(
+                "more stages than layers", source=model.name, field="plan", found=str(plan),
+                expected=f"at most {len(arch.layers)}",
+            )  # fmt: skip
+
+
+class _Evaluation:
+    """Prices the calls of every distinct layer and puts stages together."""
+
+    def __init__(
+        self,
+        model: LanguageModel,
+        machine: Machine,
+        phase: str,
+        sizes: Mapping[str, Floats],
+        plans: tuple[Plan, ...],
+        bits: Bits,
+    ) -> None:
+        self.model, self.machine, self.phase = model, machine, phase
+        self.sizes, self.plans, self.bits = sizes, plans, bits
+        self.node = resolve_node(machine)
+        self.links = collectives.levels(machine, self.node)
+        self.pricer: Roofline = pricer_for(machine, self.node, bits)
+
+        def column(name: str) -> Floats:
+            return np.array([getattr(plan, name) for plan in plans], dtype=float)
+
+        self.pipeline, self.micro = column("pipeline"), column("micro_batches")
+        self.devices = np.array([plan.devices for plan in plans], dtype=float)
+        self.grid = Grid(
+            np.ceil(sizes["batch"] / self.micro), sizes["new"], sizes["context"],
+            column("tensor"), column("data"), column("expert"),
+        )  # fmt: skip
+        zero = np.zeros(len(plans))
+        self.calls_s: dict[str, Floats] = {}
+        self.parts_s: dict[str, Floats] = {}
+        self.bound_s = {n: zero.copy() for n in ("compute", "memory", "overhead", "links")}
+        self.joules = zero.copy()
+        self.weights, self.cache, self.workspace = zero.copy(), zero.copy(), zero.copy()
+
+    def run(self, calls: Sequence[Call], times: float) -> Floats:
+        """Price calls that happen ``times`` a pass; returns their seconds together."""
+        total = np.zeros(len(self.plans))
+        for call in calls:
+            if call.kind in ("all_reduce", "all_to_all"):
+                seconds = self._collective(call, times)
+            else:
+                seconds = self._kernel(call, times)
+            total += seconds
+            self._add(self.calls_s, call.name, seconds * times)
+            self._add(self.parts_s, _part(call), seconds * times)
+        return total * times
+
+    def _kernel(self, call: Call, times: float) -> Floats:
+        price = self.pricer.price(call)
+        every = np.broadcast_to(price.seconds, self.joules.shape)
+        self.joules += times * price.joules * self.devices / self.pipeline
+        compute, memory = price.compute_s, price.memory_s
+        longest = np.minimum(np.maximum(compute, memory), price.seconds)
+        self.bound_s["compute"] += times * np.where(compute > memory, longest, 0.0)
+        self.bound_s["memory"] += times * np.where(compute > memory, 0.0, longest)
+        self.bound_s["overhead"] += times * (price.seconds - longest)
+        if call.kind == "gemm":
+            m, n, k = (call.sizes[x] for x in "mnk")
+            self.workspace = np.maximum(self.workspace, m * (k + n) * self.bits.activation / 8)
+        return every
+
+    def _collective(self, call: Call, times: float) -> Floats:
+        work = collectives.all_reduce if call.kind == "all_reduce" else collectives.all_to_all
+        members = np.broadcast_to(call.sizes["members"], self.joules.shape)
+        held = np.broadcast_to(call.sizes["bytes"], self.joules.shape)
+        seconds, joules = work(self.links, members, held)
+        groups = self.devices / self.pipeline / members
+        self.joules += times * joules * groups
+        self.bound_s["links"] += times * seconds
+        return seconds
+
+    @staticmethod
+    def _add(into: dict[str, Floats], name: str, value: Floats) -> None:
+        into[name] = into.get(name, np.zeros_like(value)) + value
+
+    def cost(self, all_logits: bool) -> StepCost:
+        """Price everything and put the stages together."""
+        arch, grid = self.model.architecture, self.grid
+        depth = len(arch.layers)
+        stage = np.ceil(depth / self.pipeline) / depth  # of the layers, in the fullest stage
+        body = np.zeros(len(self.plans))
+        for layer, count in Counter(arch.layers).items():
+            calls = layer_calls(arch, layer, grid, self.bits)
+            body = body + self.run(calls, float(count))
+            held = sum(call.weight_bytes + call.idle_bytes for call in calls)
+            self.weights = self.weights + held * count * stage
+            self.cache = self.cache + cache_bytes(layer, grid, self.bits) * count * stage
+        ends = end_calls(arch, grid, self.bits, all_logits)
+        tail = self.run(ends, 1.0)
+        self.weights = self.weights + sum(call.weight_bytes + call.idle_bytes for call in ends)
+        cached = self.cache * self.micro if arch.causal else np.zeros_like(self.cache)
+        once = body + tail
+        handed = grid.tokens * arch.width * self.bits.activation / 8 / grid.tensor
+        send, joules = collectives.point_to_point(self.links, grid.tensor * grid.data, handed)
+        send = np.where(self.pipeline > 1, send, 0.0)
+        slowest = body * stage + tail + send
+        through = once + (self.pipeline - 1) * send
+        if self.phase == "decode":
+            latency = np.maximum(through, self.micro * slowest)
+        else:
+            latency = through + (self.micro - 1) * slowest
+        self.parts_s["pipeline"] = latency - once
+        energy = self.joules * self.micro + self._sent(joules) + self._idle_w() * latency
+        tokens = self.sizes["batch"] * self.sizes["new"]
+        memory = {"weights": self.weights, "cache": cached, "workspace": self.workspace}
+        capacity = float(self.node.tiers[self.pricer.tier_name]["capacity_bytes"][0])
+        return StepCost(
+            self.model.name, self.machine.name, self.phase, latency, tokens, energy, memory,
+            capacity, self.parts_s, self.calls_s, self.bound_s, self.plans,
+        )  # fmt: skip
+
+    def _sent(self, joules: Floats) -> Floats:
+        """Energy of handing activations from stage to stage."""
+        senders = self.devices / self.pipeline * (self.pipeline - 1)
+        return joules * senders * self.micro
+
+    def _idle_w(self) -> float:
+        parts = self.machine.parts
+        return sum(
+            (p.idle_w or 0.0) * p.per_group * self.machine.instances(p.within) for p in parts
+        )
+
+
+def _part(call: Call) -> str:
+    """The part of the model a call belongs to."""
+    if call.kind in ("all_reduce", "all_to_all"):
+        return "collectives"
+    if call.kind in ("attention", "latent") or call.name.endswith("recurrence"):
+        return "attention"
+    first = call.name.split(".")[0]
+    return {"mixer": "projections", "mlp": "mlp", "moe": "experts"}.get(first, "norms and ends")

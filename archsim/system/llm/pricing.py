@@ -1,0 +1,252 @@
+"""What one call costs on one device: a roofline for any engine, kernel models for GPUs.
+
+``Roofline`` prices every call by the engine's peak rate and the tier's bandwidth: a bound no device
+beats. ``GpuPricer`` replaces what ``archsim.models.gpu`` models better. A new kind of engine is one
+class with a method a kind of call.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from archsim.errors import InputError
+from archsim.hardware import GpuEngine, Machine, NodeTable, SpatialEngine, VectorEngine
+from archsim.hardware.devices import RatedEngine
+from archsim.system.llm.calls import Call
+from archsim.workload.steps import Bits
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Price:
+    """Cost of one call on one device; float64[B] each.
+
+    Attributes:
+        seconds: From start to end.
+        joules: Energy beside the device's idle power.
+        compute_s: Time its operations need at the least.
+        memory_s: Time its traffic needs at the least.
+        bytes: Traffic with the tier.
+    """
+
+    seconds: Floats
+    joules: Floats
+    compute_s: Floats
+    memory_s: Floats
+    bytes: Floats
+
+
+def dtype_of(bits: Bits, rates: tuple[str, ...]) -> str:
+    """The number format products run in: the narrowest of the engine's that holds activations.
+
+    Raises:
+        InputError: The engine has none.
+
+    Example:
+        >>> dtype_of(Bits(), ("bf16", "fp8")), dtype_of(Bits(8, 8), ("bf16", "fp8"))
+        ('bf16', 'fp8')
+    """
+    order = ("fp4", "int4", "fp6", "fp8", "int8", "bf16", "fp16", "tf32", "fp32", "fp64")
+    width = {"fp4": 4, "int4": 4, "fp6": 6, "fp8": 8, "int8": 8, "bf16": 16, "fp16": 16,
+             "tf32": 32, "fp32": 32, "fp64": 64}  # fmt: skip
+    for name in order:
+        if name in rates and width[name] >= bits.activation:
+            return name
+    raise InputError(
+        "the engine multiplies in no format this wide",
+        field="bits.activation",
+        found=bits.activation,
+        expected="one of " + ", ".join(rates),
+    )
+
+
+class Roofline:
+    """Peak rate and bandwidth of an engine and its tier.
+
+    Args:
+        machine: The machine.
+        node: Its figures.
+        bits: Bits an element.
+
+    Raises:
+        InputError: No engine of the machine can multiply matrices.
+    """
+
+    def __init__(self, machine: Machine, node: NodeTable, bits: Bits) -> None:
+        engines = [e for e in machine.engines if not isinstance(e, VectorEngine)]
+        if not engines:
+            raise InputError(
+                "this machine has no engine for matrix products", source=machine.name,
+                field="engines",
+            )  # fmt: skip
+        engine = engines[0]
+        figures, tier = node.engines[engine.name], node.tiers[engine.backing]
+        self.bits, self.engine, self.tier_name = bits, engine, engine.backing
+        self.bandwidth = tier["bandwidth_bytes_per_s"]
+        self.j_per_byte = tier["read_energy_j_per_bit"] * 8.0
+        self.launch = np.zeros(1)
+        if isinstance(engine, SpatialEngine):
+            self.peak = figures["peak_flops_per_s"]
+            lanes = [e for e in machine.engines if isinstance(e, VectorEngine)]
+            self.vector_peak = (
+                node.engines[lanes[0].name]["peak_flops_per_s"] if lanes else self.peak / 16.0
+            )
+            self.j_per_flop: Floats = np.zeros(1)
+        else:
+            assert isinstance(engine, RatedEngine)
+            self.dtype = dtype_of(bits, tuple(rate.name for rate in engine.rates))
+            self.peak = figures[f"rates.{self.dtype}.flops_per_s"]
+            vector = [rate.name for rate in engine.vector_rates]
+            name = next((n for n in ("fp32", "fp16", "bf16") if n in vector), None)
+            self.vector_peak = (
+                figures[f"vector_rates.{name}.flops_per_s"] if name else self.peak / 16.0
+            )
+            self.launch = np.nan_to_num(figures["launch_latency_s"])
+            self.j_per_flop = np.nan_to_num(figures[f"rates.{self.dtype}.energy_j_per_flop"])
+
+    def price(self, call: Call) -> Price:
+        """Cost of a call that is no collective."""
+        kind = {"grouped_gemm": self.grouped, "gemm": self.gemm, "vector": self.vector}
+        if call.kind in kind:
+            return kind[call.kind](call)
+        return self.attention(call) if call.kind == "attention" else self.latent(call)
+
+    def bound(self, flops: Floats, ops: Floats | float, moved: Floats) -> Price:
+        """The roofline of products, scalar operations and traffic."""
+        compute = flops / self.peak + ops / self.vector_peak
+        memory = moved / self.bandwidth
+        joules = flops * self.j_per_flop + moved * self.j_per_byte
+        return Price(self.launch + np.maximum(compute, memory), joules, compute, memory, moved)
+
+    def gemm(self, call: Call) -> Price:
+        """A matrix product."""
+        m, n, k = (call.sizes[x] for x in "mnk")
+        act = self.bits.activation / 8.0
+        return self.bound(2.0 * m * n * k, 0.0, call.weight_bytes + (m * k + m * n) * act)
+
+    def grouped(self, call: Call) -> Price:
+        """One product for each expert."""
+        g, m, n, k = (call.sizes[x] for x in ("groups", "m", "n", "k"))
+        act = self.bits.activation / 8.0
+        return self.bound(2.0 * g * m * n * k, 0.0, call.weight_bytes + g * (m * k + m * n) * act)
+
+    def vector(self, call: Call) -> Price:
+        """A vector kernel (with the products a recurrence makes)."""
+        macs = np.broadcast_to(np.asarray(call.macs, float), call.sizes["ops"].shape)
+        return self.bound(2.0 * macs, call.sizes["ops"], call.sizes["bytes"] + call.weight_bytes)
+
+    def attention(self, call: Call) -> Price:
+        """Attention over a cache; a causal kernel skips half of the new tokens' square."""
+        s = call.sizes
+        needed = _pairs(s) * s["requests"] * s["heads"]
+        seen = np.minimum(s["context"], s["window"] + s["new"] - 1)
+        kv = s["requests"] * seen * s["kv_heads"] * self.bits.kv / 8.0
+        own = s["requests"] * s["new"] * s["heads"] * self.bits.activation / 8.0
+        width = s["head_dim"] + s["value_dim"]
+        return self.bound(2.0 * needed * width, 5.0 * needed, (kv + own) * width)
+
+    def latent(self, call: Call) -> Price:
+        """Latent attention: the cache is one vector a token, read once for all heads."""
+        s = call.sizes
+        pairs = _pairs({**s, "window": np.full_like(s["new"], np.inf)})
+        needed = pairs * s["requests"] * s["heads"]
+        width = s["head_dim"] + s["value_dim"]
+        latent = s["requests"] * s["context"] * (s["rank"] + s["rope"]) * self.bits.kv / 8.0
+        written = s["requests"] * s["context"] * s["heads"] * width * self.bits.activation / 8.0
+        own = s["requests"] * s["new"] * s["heads"] * width * self.bits.activation / 8.0
+        moved = own + np.where(s["absorbed"] > 0, latent, written)
+        return self.bound(2.0 * needed * width, 5.0 * needed, moved)
+
+
+def _pairs(s) -> Floats:
+    """Query and key pairs a causal mask and a window leave, for one head of one request."""
+    new, context, window = s["new"], s["context"], s["window"]
+    past = context - new
+    whole = new * past + new * (new + 1.0) / 2.0
+    rising = np.clip(window - past, 0.0, new)  # tokens that see fewer than a window
+    capped = (
+        rising * past
+        + rising * (rising + 1.0) / 2.0
+        + (new - rising) * np.where(np.isfinite(window), window, 0.0)
+    )
+    return np.where(context <= window, whole, np.minimum(whole, capped))
+
+
+class GpuPricer(Roofline):
+    """GPU kernels by ``archsim.models.gpu``: products and attention; the rest at the bandwidth and
+    launch time that products reach."""
+
+    def __init__(self, machine: Machine, node: NodeTable, bits: Bits) -> None:
+        super().__init__(machine, node, bits)
+        from archsim.models.gpu import constants_for, from_machine
+
+        self.device = from_machine(machine)
+        self.constants = constants_for(self.device)
+        kernel = self.constants.gemm
+        self.launch = np.full(1, kernel["launch_s"])
+        self.bandwidth = self.bandwidth * kernel["read_efficiency"]
+
+    def gemm(self, call: Call) -> Price:
+        """A matrix product, on the distinct sizes only."""
+        from archsim.models.gpu import evaluate_gemm
+
+        sizes = np.stack([call.sizes[x] for x in "mnk"])
+        weight = np.broadcast_to(np.asarray(call.weight_bytes, float), sizes.shape[1:])
+        unique, back = _distinct(np.vstack([sizes, weight]))
+        m, n, k, held = unique
+        cost = evaluate_gemm(
+            self.device, m, n, k, self.dtype, weight_bytes=held / (n * k), constants=self.constants
+        )
+        parts = (cost.latency_s, cost.energy_j, cost.parts_s["compute_s"],
+                 cost.parts_s["memory_s"], cost.dram_bytes)  # fmt: skip
+        return Price(*(part[back] for part in parts))
+
+    def attention(self, call: Call) -> Price:
+        """Decode or prefill attention."""
+        from archsim.models.gpu import evaluate_decode, evaluate_prefill
+
+        s = call.sizes
+        many = np.broadcast_arrays(*s.values())
+        unique, back = _distinct(np.stack(many))
+        u = dict(zip(s, unique, strict=True))
+        decode = (u["new"] == 1) & (u["head_dim"] == u["value_dim"])
+        out = np.empty((5, len(back) if not len(unique) else unique.shape[1]))
+        kv = dtype_of(Bits(activation=self.bits.kv), ("fp8", "bf16", "fp32"))
+        for mask, single in ((decode, True), (~decode, False)):
+            if not mask.any():
+                continue
+            r = {name: values[mask] for name, values in u.items()}
+            if single:
+                cost = evaluate_decode(
+                    self.device, r["requests"], r["context"], r["heads"], r["kv_heads"],
+                    r["head_dim"], kv, window=r["window"], constants=self.constants,
+                )  # fmt: skip
+            else:
+                cost = evaluate_prefill(
+                    self.device, r["requests"], r["new"], r["heads"], r["kv_heads"],
+                    r["head_dim"], "bf16" if self.bits.activation > 8 else "fp8", kv_dtype=kv,
+                    value_dim=r["value_dim"], window=r["window"], past=r["context"] - r["new"],
+                    constants=self.constants,
+                )  # fmt: skip
+            out[:, mask] = (cost.latency_s, cost.energy_j, cost.parts_s["compute_s"],
+                            cost.parts_s["memory_s"], cost.dram_bytes)  # fmt: skip
+        return Price(*(row[back] for row in out))
+
+
+def _distinct(columns: Floats) -> tuple[Floats, NDArray[np.intp]]:
+    """Distinct columns, and where each column is among them."""
+    if (columns == columns[:, :1]).all():
+        return columns[:, :1], np.zeros(columns.shape[1], dtype=np.intp)
+    unique, back = np.unique(columns, axis=1, return_inverse=True)
+    return unique, back.reshape(-1)
+
+
+def pricer_for(machine: Machine, node: NodeTable, bits: Bits) -> Roofline:
+    """The best pricer for a machine: kernel models for GPUs, the roofline for all others."""
+    if isinstance(machine.engines[0], GpuEngine):
+        return GpuPricer(machine, node, bits)
+    return Roofline(machine, node, bits)

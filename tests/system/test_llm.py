@@ -1,0 +1,291 @@
+"""Language models on machines of many devices: counts, laws, plans, memory, errors."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from archsim.errors import InputError
+from archsim.hardware import load_machine, resolve_node
+from archsim.system.llm import Plan, evaluate_step
+from archsim.system.llm import collectives as c
+from archsim.system.llm.calls import Grid, cache_bytes, end_calls, layer_calls
+from archsim.workload import Bits, Request, available_models, load_model
+
+
+def grid(batch=1, new=1, context=1, tensor=1, data=1, expert=1):
+    sizes = (batch, new, context, tensor, data, expert)
+    return Grid(*(np.array([float(value)]) for value in sizes))
+
+
+def totals(model, g):
+    """MACs, bytes of weights held, and bytes of caches of one device."""
+    arch, macs, held, cache = model.architecture, 0.0, 0.0, 0.0
+    for layer, count in Counter(arch.layers).items():
+        calls = layer_calls(arch, layer, g, Bits())
+        macs += count * sum(np.sum(call.macs) for call in calls)
+        held += count * sum(np.sum(call.weight_bytes + call.idle_bytes) for call in calls)
+        cache += count * cache_bytes(layer, g, Bits()).sum()
+    ends = end_calls(arch, g, Bits())
+    macs += sum(np.sum(call.macs) for call in ends)
+    held += sum(np.sum(call.weight_bytes + call.idle_bytes) for call in ends)
+    return macs, held, cache
+
+
+@pytest.mark.parametrize("name", available_models())
+def test_calls_of_one_device_count_what_the_graph_counts(name):
+    model = load_model(name)
+    arch = model.architecture
+    for batch, new, context in [(3, 1, 65), (2, 130, 300), (2, 64, 64), (1, 1, 1)]:
+        if arch.patches:
+            new = context = arch.patches.tokens
+        elif not arch.causal:
+            new = context
+        requests = [Request(new, context, batch)]
+        macs, held, cache = totals(model, grid(batch, new, context))
+        assert macs == model.step(requests).macs
+        # biases, taps and position tables are left out of the calls
+        assert held == pytest.approx(2 * model.parameters, rel=2e-3)
+        if arch.causal:
+            assert cache == model.cache_bytes(requests)
+
+
+@pytest.mark.parametrize("name", ["llama-3-70b", "gpt-3-175b", "deepseek-v3", "minimax-text-01"])
+def test_tensor_parallel_devices_share_the_work(name):
+    model = load_model(name)
+    whole, _, _ = totals(model, grid(4, 1, 512))
+    eighth, held, _ = totals(model, grid(4, 1, 512, tensor=8))
+    # each device repeats the router and the latent's down-projection
+    assert 1.0 <= 8 * eighth / whole < 1.25
+    assert held == pytest.approx(2 * model.parameters / 8, rel=0.1)
+
+
+def test_key_heads_are_repeated_where_devices_outnumber_them():
+    model = load_model("llama-3-70b")
+    _, _, cache = totals(model, grid(1, 1, 1000, tensor=8))
+    _, _, more = totals(model, grid(1, 1, 1000, tensor=64))
+    assert cache == more == 1000 * model.kv_bytes_per_token() / 8
+
+
+def test_experts_are_dealt_out():
+    model = load_model("deepseek-v3")
+    one = totals(model, grid(64, 1, 100, tensor=1, data=64, expert=64))
+    routed = 256 * 3 * 7168 * 2048 * 58
+    assert one[1] == pytest.approx(2 * (model.parameters - routed + routed / 64), rel=2e-3)
+
+
+# ---------------------------------------------------------------------------------------- laws
+
+
+def run(name="llama-3-8b", machine="h100x8", **options):
+    return evaluate_step(name, machine, **{"batch": 8, "context": 1024, "plan": "tp8", **options})
+
+
+CASES = [
+    ("llama-3-70b", "h100x8", {"plan": "tp8"}),
+    ("llama-3-70b", "h100x8", {"plan": "tp4pp2mb2", "phase": "prefill"}),
+    ("mixtral-8x7b", "a100x8", {"plan": "tp2dp4ep8"}),
+    ("deepseek-v3", "h800x32", {"plan": "dp32ep32"}),
+    ("mamba-2.8b", "a100", {"plan": "tp1"}),
+    ("llama-2-7b", "sn40lx8", {"plan": "tp8"}),
+    ("minimax-text-01", "tpu_v3x16", {"plan": "tp16"}),
+    ("llama-2-7b", "tpu_v4i", {"plan": "tp1", "phase": "prefill"}),
+]
+
+
+@pytest.mark.parametrize(("name", "machine", "options"), CASES)
+def test_parts_sum_to_the_total_and_nothing_is_senseless(name, machine, options):
+    cost = run(name, machine, **options)
+    assert cost.latency_s[0] == pytest.approx(sum(v[0] for v in cost.parts_s.values()))
+    one_pass = cost.latency_s[0] - cost.parts_s["pipeline"][0]
+    assert one_pass == pytest.approx(sum(v[0] for v in cost.calls_s.values()))
+    assert one_pass == pytest.approx(sum(v[0] for v in cost.bound_s.values()))
+    for values in (*cost.parts_s.values(), *cost.calls_s.values(), *cost.bound_s.values()):
+        assert np.isfinite(values).all()
+        assert (values >= -1e-15).all()
+    power = cost.tokens_per_s * cost.joules_per_token
+    assert power[0] == pytest.approx(cost.power_w[0])
+    assert "memory of a device" in cost.explain()
+    assert cost.to_dict()["fits"] == bool(cost.fits[0])
+
+
+@given(st.lists(st.tuples(st.integers(1, 300), st.integers(1, 9000)), min_size=1, max_size=6))
+@settings(max_examples=15, deadline=None)
+def test_a_batch_is_its_rows(sizes):
+    batch, context = np.array(sizes).T
+    plans = ["tp8", "tp4pp2", "tp2pp4mb2"]
+    many = [plans[i % 3] for i in range(len(sizes))]
+    whole = run(batch=batch, context=context, plan=many)
+    for row, (b, n) in enumerate(sizes):
+        single = run(batch=b, context=n, plan=many[row])
+        assert whole.latency_s[row] == pytest.approx(single.latency_s[0], rel=1e-12)
+        assert whole.energy_j[row] == pytest.approx(single.energy_j[0], rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "links.nvlink.bandwidth_bytes_per_s",
+        "links.infiniband.bandwidth_bytes_per_s",
+        "tiers.hbm.bandwidth_bytes_per_s",
+    ],
+)
+@pytest.mark.parametrize("phase", ["prefill", "decode"])
+def test_more_bandwidth_is_never_slower(path, phase):
+    last = np.inf
+    for bandwidth in (1e9, 1e10, 1e11, 1e12, 1e13):
+        machine = load_machine("h100x16").with_values({path: bandwidth})
+        now = run(machine=machine, phase=phase, plan="tp16").latency_s[0]
+        assert now <= last * (1 + 1e-12)
+        last = now
+
+
+def test_free_links_cost_nothing_and_one_device_needs_none():
+    free = {f"links.{n}.{f}": v for n in ("nvlink", "infiniband")
+            for f, v in (("bandwidth_bytes_per_s", 1e18), ("latency_s", 0.0))}  # fmt: skip
+    cost = run(machine=load_machine("h100x8").with_values(free))
+    assert cost.parts_s["collectives"][0] < 1e-9
+    assert cost.latency_s[0] < run().latency_s[0]
+    alone = run(machine="h100", plan="tp1")
+    assert alone.parts_s["collectives"][0] == 0
+    assert run(plan="tp1").latency_s[0] == alone.latency_s[0]
+
+
+def test_out_of_memory_is_a_result():
+    cost = run("llama-3-405b", "h100x8", plan="tp1", context=[1024, 100_000])
+    assert not cost.fits.any()
+    assert cost.overflow_bytes[1] > cost.overflow_bytes[0] > 700e9
+    assert "OUT OF MEMORY" in cost.explain()
+    machine = load_machine("h100x8").with_values({"tiers.hbm.capacity_bytes": 1e13})
+    big = run("llama-3-405b", machine, plan="tp1", context=[1024, 100_000])
+    assert big.fits.all()
+    assert (big.latency_s == cost.latency_s).all()
+
+
+def test_decode_is_bounded_by_reading_the_weights():
+    cost = run("llama-3-70b", "h100x8", batch=1, context=1)
+    least = 2 * load_model("llama-3-70b").parameters / 8 / 3.352e12
+    assert least * 0.97 < cost.latency_s[0]  # the embedding table is not read whole
+    assert run("llama-3-70b", "h100x8", batch=64).tokens_per_s > 20 * cost.tokens_per_s
+
+
+def test_narrow_weights_are_read_faster():
+    wide, narrow = (run(bits=Bits(weight=w), batch=1) for w in (16, 4))
+    assert narrow.latency_s[0] < wide.latency_s[0]
+    assert narrow.memory_bytes["weights"][0] < 0.5 * wide.memory_bytes["weights"][0]
+
+
+def test_pipeline_bubbles_are_those_of_gpipe():
+    # Stages of equal length: efficiency m / (m + p - 1) (arXiv 1811.06965), where time is in
+    # proportion to tokens; embedding and output projection, on one stage, make it a little worse.
+    stages, devices = 8, "tpu_v3x8"
+    for micro in (1, 4, 32):
+        cost = run("llama-2-70b", devices, phase="prefill", batch=32, context=4096,
+                   plan=f"pp{stages}mb{micro}")  # fmt: skip
+        alone = run("llama-2-70b", devices, phase="prefill", batch=32, context=4096, plan="tp1")
+        efficiency = alone.latency_s[0] / (stages * cost.latency_s[0])
+        assert efficiency == pytest.approx(micro / (micro + stages - 1), rel=0.03)
+
+
+# --------------------------------------------------------------------------------- collectives
+
+
+def links(machine):
+    found = load_machine(machine)
+    return c.levels(found, resolve_node(found))
+
+
+def one(value):
+    return np.array([float(value)])
+
+
+def test_collectives_have_their_closed_form():
+    ring = [c.Level("ring", one(8), one(1e9), one(1e-6), one(1e-12), False, False)]
+    seconds, joules = c.all_reduce(ring, one(8), one(1e9))
+    assert seconds[0] == pytest.approx(2 * 7 / 8 + 14e-6)
+    assert joules[0] == pytest.approx(8 * 2 * 7 / 8 * 1e9 * 8 * 1e-12)
+    tree, _ = c.all_reduce(ring, one(8), one(8))
+    assert tree[0] == pytest.approx(2 * 8 / 1e9 + 6e-6)
+    nvls = links("h100x8")
+    reduced, _ = c.all_reduce(nvls, one(8), one(1e9))
+    assert reduced[0] == pytest.approx(1e9 / 450e9 + 2 * 0.8e-6)
+    exchanged, _ = c.all_to_all(links("a100x8"), one(8), one(8e6))
+    assert exchanged[0] == pytest.approx(7e6 / 300e9 + 0.8e-6)
+
+
+@given(
+    st.sampled_from(["h100x64", "a100x8", "tpu_v3x16", "sn40lx16"]),
+    st.integers(1, 64),
+    st.floats(1, 1e10),
+)
+@settings(max_examples=60, deadline=None)
+def test_collectives_obey_their_bounds(machine, members, held):
+    levels = links(machine)
+    members = min(members, int(levels[-1].members[0]))
+    for work in (c.all_reduce, c.all_to_all):
+        seconds, joules = work(levels, one(members), one(held))
+        if members == 1:
+            assert seconds[0] == joules[0] == 0
+            continue
+        fastest = max(level.bandwidth[0] for level in levels)
+        assert seconds[0] >= held * (members - 1) / members / fastest
+        assert joules[0] > 0
+        more, _ = work(levels, one(members), one(2 * held))
+        assert more[0] > seconds[0]
+
+
+def test_leaving_the_node_costs_more():
+    levels = links("h100x16")
+    for work in (c.all_reduce, c.all_to_all):
+        inside, _ = work(levels, one(8), one(1e8))
+        outside, _ = work(levels, one(16), one(1e8))
+        assert outside[0] > 1.5 * inside[0]
+    near, _ = c.point_to_point(levels, one(1), one(1e6))
+    far, _ = c.point_to_point(levels, one(8), one(1e6))
+    assert far[0] > near[0]
+
+
+def test_dispatch_bound_is_that_of_the_isca_2025_paper():
+    # 32 tokens, hidden 7000, 9 targets, 50 GB/s: FP8 out (1 byte) and BF16 back (2): 120.96 us.
+    network = [c.Level("ib", one(1e9), one(50e9), one(0.0), one(0.0), False, True)]
+    parts = [c.all_to_all(network, one(1e9), one(32 * 9 * 7000 * b))[0][0] for b in (1, 2)]
+    assert sum(parts) == pytest.approx(120.96e-6, rel=1e-6)
+    assert 2 * sum(parts) * 61 == pytest.approx(14.76e-3, rel=1e-3)
+
+
+# ------------------------------------------------------------------------------------- mistakes
+
+
+@given(st.integers(1, 64), st.integers(1, 64), st.integers(1, 64), st.integers(1, 9))
+def test_plans_are_read_as_they_are_written(tensor, pipeline, data, micro):
+    plan = Plan(tensor, pipeline, data, 1, micro)
+    assert Plan.parse(str(plan)) == plan
+    assert plan.devices == tensor * pipeline * data
+    full = Plan(tensor, pipeline, data, tensor * data, micro)
+    assert Plan.parse(str(full)) == full
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"plan": "tp16"}, "more devices"),
+        ({"plan": "8"}, "cannot read the plan"),
+        ({"plan": "tp8tp8"}, "cannot read the plan"),
+        ({"plan": "tp0"}, "cannot read the plan"),
+        ({"plan": "tp4ep3"}, "divisor"),
+        ({"plan": "pp64", "machine": "h100x64"}, "more stages than layers"),
+        ({"batch": 0}, "positive whole number"),
+        ({"batch": 1.5}, "positive whole number"),
+        ({"context": np.nan}, "positive whole number"),
+        ({"new": 2, "context": 1}, "includes the new"),
+        ({"phase": "train"}, "no such phase"),
+        ({"name": "bert-large", "context": 128}, "encoder"),
+        ({"bits": Bits(activation=128)}, "no format this wide"),
+        ({"machine": "h100x12"}, "that many devices"),
+    ],
+)
+def test_a_mistake_is_named(options, words):
+    with pytest.raises(InputError, match=words):
+        run(**options)
