@@ -88,6 +88,48 @@ def workload(
             typer.echo(f"wrote {out}")
 
 
+def serve(
+    model: str,
+    machine: str,
+    phase: str | None,
+    batch: int | None,
+    context: int | None,
+    plan: str | None,
+    unused: dict[str, Any],
+    calls: bool,
+    as_json: bool,
+) -> None:
+    """One step of a language model on a machine's devices (`archsim evaluate`)."""
+    from archsim.errors import InputError
+    from archsim.hardware import load_machine
+    from archsim.system.llm import Plan, evaluate_step
+    from archsim.workload import load_model
+
+    for option, value in unused.items():
+        if value:
+            raise InputError(f"{option} does not go with a step of a language model")
+    found, chip = load_model(model), load_machine(machine)
+    if phase is None:
+        phase = "decode" if found.architecture.causal else "prefill"
+    cost = evaluate_step(
+        found,
+        chip,
+        phase=phase,
+        batch=batch or 1,
+        context=found.image_tokens or context or 4096,
+        plan=Plan.parse(plan) if plan else Plan(tensor=chip.instances()),
+    )
+    if as_json:
+        import json
+
+        typer.echo(json.dumps(cost.to_dict(), indent=2, allow_nan=False))
+        return
+    typer.echo(cost.explain())
+    if calls:
+        for name, seconds in sorted(cost.calls_s.items(), key=lambda call: -call[1][0]):
+            typer.echo(f"  {name:28}{seconds[0] * 1e6:12,.1f} us")
+
+
 def _request(text: str) -> Any:
     import re
 

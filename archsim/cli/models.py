@@ -141,9 +141,26 @@ def evaluate(
     mappings: Annotated[
         bool, typer.Option("--mappings", help="Show the mapping of every layer as loops.")
     ] = False,
+    phase: Annotated[str | None, typer.Option(help="Language models: prefill or decode.")] = None,
+    context: Annotated[
+        int | None, typer.Option(min=1, help="Language models: tokens in a request's cache.")
+    ] = None,
+    plan: Annotated[
+        str | None, typer.Option(help="Language models: parallelism, e.g. tp8 or tp4pp2.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Latency, energy, area and power of a network on a machine, with the reasons."""
+    """Latency, energy, area and power of a network on a machine, with the reasons.
+
+    With --phase, --context or --plan the workload is a language model, served by the machine's
+    devices together: `-w llama-3-70b -m h100x8 --phase decode --context 4096 --plan tp8`.
+    """
+    if phase or context or plan:
+        from archsim.cli.language import serve
+
+        unused = {"--density": density, "--mappings": mappings}
+        serve(workload, machine, phase, batch, context, plan, unused, layers, as_json)
+        return
     from archsim.errors import InputError
     from archsim.hardware import load_machine
     from archsim.system import evaluate as cost_of

@@ -75,6 +75,21 @@ def test_an_image_model_needs_no_context(capsys):
     assert "304,326,632" in capsys.readouterr().out
 
 
+def test_a_model_is_served_by_a_node(capsys):
+    words = ["evaluate", "--workload", "llama-3-70b", "--machine", "h100x8", "--phase", "decode"]
+    words += ["--batch", "32", "--context", "4096"]
+    assert main([*words, "--plan", "tp8", "--layers"]) == 0
+    out = capsys.readouterr().out
+    for text in ("time per output token", "limited by", "fits", "mlp.down"):
+        assert text in out
+    assert main([*words, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["plan"] == "tp8"
+    assert main([*words, "--plan", "tp9"]) == 2
+    assert "more devices" in capsys.readouterr().err
+    assert main([*words, "--mappings"]) == 2
+    assert "--mappings" in capsys.readouterr().err
+
+
 def test_models_are_listed(capsys):
     assert main(["list", "models"]) == 0
     assert "405,853,388,800" in capsys.readouterr().out
