@@ -7,7 +7,7 @@ class with a method a kind of call.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -184,7 +184,8 @@ class GpuPricer(Roofline):
         super().__init__(machine, node, bits)
         from archsim.models.gpu import constants_for, from_machine
 
-        self.device = from_machine(machine)
+        # The standing power of the machine's parts is added once, where the step is put together.
+        self.device = replace(from_machine(machine), idle_w=0.0)
         self.constants = constants_for(self.device)
         kernel = self.constants.gemm
         self.launch = np.full(1, kernel["launch_s"])
