@@ -13,12 +13,13 @@ from hypothesis import strategies as st
 from archsim.cli import main
 from archsim.errors import InputError
 from archsim.hardware import load_machine, resolve
+from archsim.inputs import parse_yaml
 from archsim.models.loopnest import kernel as k
 from archsim.models.loopnest.mapping import Mapping
 from archsim.models.loopnest.nest import build_nest
 from archsim.models.loopnest.problem import pack
-from archsim.models.loopnest.timeloop import read_case, read_files
-from archsim.models.loopnest.timeloop_inputs import read_factors, read_permutation
+from archsim.models.loopnest.timeloop import build_case, read_case, read_files
+from archsim.models.loopnest.timeloop_inputs import TAGS, read_factors, read_permutation
 from archsim.models.loopnest.timeloop_mapping import last_bounds
 from archsim.models.loopnest.timeloop_write import SPACES, to_timeloop, write_timeloop
 from archsim.workload.graph import conv2d_einsum
@@ -167,6 +168,40 @@ def test_without_an_energy_table_there_are_counts_and_no_energy(tmp_path, capsys
 def test_broken_files_are_named(tmp_path, changed, message):
     with pytest.raises(InputError, match=message):
         read_files(write(tmp_path, **changed)).evaluate()
+
+
+def places(data, path=()):
+    if path:
+        yield path
+    keys = (
+        list(data) if isinstance(data, dict) else range(len(data) if isinstance(data, list) else 0)
+    )
+    for key in keys:
+        yield from places(data[key], (*path, key))
+
+
+@given(st.randoms(use_true_random=False), st.integers(0, 3))
+@settings(max_examples=200, deadline=None)
+def test_a_damaged_document_is_an_input_error_or_means_something(random, which):
+    documents = [parse_yaml(text, "x", TAGS) for text in (ARCHITECTURE, PROBLEM, MAPPING, ERT)]
+    *path, last = random.choice(list(places(documents[which])))
+    parent = documents[which]
+    for key in path:
+        parent = parent[key]
+    if random.random() < 0.3:
+        del parent[last]
+    else:
+        parent[last] = random.choice(
+            [None, 3, -1, 0, 1.5, "x", "", [], {}, [1], {"a": 1}, True, float("inf"), 10**30]
+        )
+    sources = ("architecture", "problem", "mapping", "ERT")
+    arguments = [part for pair in zip(documents, sources, strict=True) for part in pair]
+    try:
+        found = build_case(*arguments).evaluate()
+    except InputError:
+        return
+    assert np.isfinite(found.energy_pj)
+    assert found.cycles >= 1
 
 
 def test_unknown_compat_is_refused(tmp_path):

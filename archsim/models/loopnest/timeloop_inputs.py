@@ -18,6 +18,8 @@ from archsim.errors import InputError
 from archsim.inputs import parse_yaml, read_text
 
 TAGS = ("Container", "Component", "Parallel", "Hierarchical", "Nothing")
+#: Largest number of instances, and of iterations of a loop, that is taken as meant.
+MOST = 10**12
 _ARITHMETIC = ("mac", "alu", "compute", "multiplier")
 #: Names of the same attribute in the versions of the format, newest first.
 _ALIASES = {
@@ -97,6 +99,17 @@ def get(data: Any, key: str, kind: type, source: object) -> Any:
     return value
 
 
+def maybe(data: Any, key: str, kind: type, source: object) -> Any:
+    """``data[key]``, or an empty ``kind`` where there is none.
+
+    Raises:
+        InputError: Of another type.
+    """
+    if not isinstance(data, dict):
+        raise InputError("not a mapping", source=source, found=data)
+    return kind() if data.get(key) is None else get(data, key, kind, source)
+
+
 def read_architecture(block: Any, source: object) -> TimeloopArchitecture:
     """Read an ``architecture`` block.
 
@@ -138,7 +151,7 @@ def _walk_nodes(nodes: Sequence[Any], outside: int, parallel: bool, walk: _Walk)
                 "node without a tag", source=walk.source, field="architecture.nodes", found=node
             )
         name = str(get(node, "name", str, walk.source))
-        mesh = _mesh(node.get("spatial"), name, walk.source)
+        mesh = _mesh(maybe(node, "spatial", dict, walk.source), name, walk.source)
         if tag == "Container":
             if node.get("spatial") is not None:
                 walk.levels.append(
@@ -151,10 +164,10 @@ def _walk_nodes(nodes: Sequence[Any], outside: int, parallel: bool, walk: _Walk)
     return outside
 
 
-def _mesh(spatial: Any, name: str, source: object) -> int:
+def _mesh(spatial: Mapping[str, Any], name: str, source: object) -> int:
     mesh = 1
     for axis in ("meshX", "meshY"):
-        value = (spatial or {}).get(axis, 1)
+        value = spatial.get(axis, 1)
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise InputError(
                 "not a positive integer", source=source, field=f"{name}.{axis}", found=value
@@ -165,12 +178,12 @@ def _mesh(spatial: Any, name: str, source: object) -> int:
 
 def _walk_subtree(node: Mapping[str, Any], outside: int, walk: _Walk) -> None:
     """Read ``local`` and ``subtree``: ranges in a subtree's name multiply all inside it."""
-    for local in node.get("local") or []:
-        name, count, total = _ranged(str(local.get("name")))
+    for local in maybe(node, "local", list, walk.source):
+        name, count, total = _ranged(get(local, "name", str, walk.source))
         # The front end's names count all instances; older ones those of one subtree.
         _component(local, name, count if total else outside * count, False, walk)
-    for child in node.get("subtree") or []:
-        _, count, _ = _ranged(str(child.get("name")))
+    for child in maybe(node, "subtree", list, walk.source):
+        _, count, _ = _ranged(get(child, "name", str, walk.source))
         _walk_subtree(child, outside * count, walk)
 
 
@@ -185,35 +198,46 @@ def _ranged(name: str) -> tuple[str, int, bool]:
 
 def _component(node: Mapping[str, Any], name: str, count: int, alone: bool, walk: _Walk) -> None:
     kind = str(node.get("class", ""))
-    given = node.get("attributes") or {}
+    given = maybe(node, "attributes", dict, walk.source)
+    count = _instances(given, count, name, walk.source)
     if any(word in kind.lower() for word in _ARITHMETIC) and "smart" not in kind.lower():
-        walk.arithmetic.append((name, int(given.get("instances", count))))
+        walk.arithmetic.append((name, count))
         return
     attributes = {}
     for key, names in _ALIASES.items():
         value = next((given[n] for n in names if given.get(n) is not None), None)
         if value is None:
             continue
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or value <= 0:
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < 1e18:
             raise InputError(
                 "not a positive number", source=walk.source, field=f"{name}.{key}", found=value
             )
         attributes[key] = float(value)
     if isinstance(given.get("sizeKB"), (int, float)):
         attributes.setdefault("bytes", float(given["sizeKB"]) * 1024)
-    constraints = (node.get("constraints") or {}).get("dataspace") or {}
+    constraints = maybe(node, "constraints", dict, walk.source)
+    spaces = maybe(constraints, "dataspace", dict, walk.source)
     spatial = kind == "dummy_storage"
     walk.levels.append(
         TimeloopLevel(
-            name, not spatial, kind, attributes, int(given.get("instances", count)),
+            name, not spatial, kind, attributes, count,
             (name.removeprefix("inter_").removesuffix("_spatial"),) if spatial else (),
-            _spaces(constraints.get("keep")), _spaces(constraints.get("bypass")), alone,
+            _spaces(spaces, "keep", walk.source), _spaces(spaces, "bypass", walk.source), alone,
         )
     )  # fmt: skip
 
 
-def _spaces(value: Any) -> tuple[str, ...] | None:
-    return None if value is None else tuple(str(item) for item in value)
+def _spaces(data: Mapping[str, Any], key: str, source: object) -> tuple[str, ...] | None:
+    return None if data.get(key) is None else tuple(map(str, get(data, key, list, source)))
+
+
+def _instances(given: Mapping[str, Any], count: int, name: str, source: object) -> int:
+    value = given.get("instances", count)
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MOST:
+        raise InputError(
+            "not a positive integer", source=source, field=f"{name}.instances", found=value
+        )
+    return value
 
 
 def read_energies(data: Any, source: object) -> dict[str, dict[str, float]]:
@@ -228,7 +252,8 @@ def read_energies(data: Any, source: object) -> dict[str, dict[str, float]]:
         actions = {}
         for action in get(table, "actions", list, source):
             energy = action.get("energy") if isinstance(action, dict) else None
-            if isinstance(energy, bool) or not isinstance(energy, (int, float)):
+            number = isinstance(energy, (int, float)) and not isinstance(energy, bool)
+            if not number or not 0 <= energy < 1e18:
                 raise InputError(
                     "action without an energy", source=source, field=f"ERT.{name}", found=action
                 )
@@ -253,6 +278,8 @@ def read_factors(value: Any, source: object) -> list[tuple[str, int, int]]:
                 expected="e.g. 'C4 M2', 'C=4, M=2' or 'P6,4'",
             )  # fmt: skip
         bound = int(match[2])
+        if bound > MOST:
+            raise InputError("bound out of range", source=source, found=bound)
         found.append((match[1], bound, int(match[3]) if match[3] else bound))
         rest = rest[match.end() :]
     return found

@@ -10,6 +10,7 @@ import numpy as np
 from archsim.errors import InputError
 from archsim.models.loopnest.timeloop_inputs import (
     TimeloopArchitecture,
+    maybe,
     read_factors,
     read_permutation,
 )
@@ -42,6 +43,7 @@ def apply_directives(
             names[name] = i
     for directive in directives:
         target = directive.get("target") if isinstance(directive, dict) else None
+        target = target if isinstance(target, str) else None
         if target not in names:
             raise InputError(
                 "unknown mapping target", source=source, field="mapping.target",
@@ -51,7 +53,7 @@ def apply_directives(
         i, kind = names[target], directive.get("type")
         if kind in _BYPASSES:
             for word, value in (("keep", True), ("bypass", False)):
-                for space in directive.get(word) or []:
+                for space in maybe(directive, word, list, source):
                     if space not in spaces:
                         raise InputError(
                             "no such data space", source=source, field=f"mapping.{target}.{word}",
