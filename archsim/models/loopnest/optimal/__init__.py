@@ -1,0 +1,4 @@
+"""The certified mapper: the best mapping of a stated space, with the proof that it is.
+
+See ``solve.py`` for the method, ``enumerate.py`` for the enumeration it is checked against.
+"""

@@ -1,0 +1,428 @@
+"""The certified mapper: branch and bound over the mapspace, and the certificate.
+
+For every choice of kept operands, labels are built from the multiply-accumulate units outwards
+(``labels.py``), dropping whatever cannot beat the incumbent even if everything outside costs as
+little as it can; then a depth-first search from the tier inwards visits what is left
+(``search.py``), and the exact kernel judges every complete mapping that is reached. When nothing
+is left, the incumbent is optimal.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from archsim.errors import InputError
+from archsim.models.loopnest import kernel as k
+from archsim.models.loopnest.mapping import Mapping
+from archsim.models.loopnest.optimal import labels as lb
+from archsim.models.loopnest.optimal import search as sr
+from archsim.models.loopnest.optimal.enumeration import judge_rows, pareto
+from archsim.models.loopnest.optimal.seeds import first_guess
+from archsim.models.loopnest.optimal.space import OPERANDS, Mapspace, Prices
+
+#: Relative tolerance of the proof: no mapping is better than the one returned by more than this.
+TOLERANCE = 1e-12
+KINDS = {"energy": lb.ENERGY, "latency": lb.LATENCY, "edp": lb.EDP, "pareto": lb.PARETO}
+QUANTUM = 2000
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What to minimise.
+
+    Attributes:
+        kind: ``energy``, ``latency``, ``edp``, ``pareto`` (the whole set), ``sum`` (weight times J
+            plus weight times s) or ``product`` (J to a weight times s to a weight).
+        energy, latency: The weights.
+    """
+
+    kind: str
+    energy: float = 1.0
+    latency: float = 1.0
+
+    def code(self) -> int:
+        codes = {**KINDS, "sum": lb.SUM, "product": lb.PRODUCT}
+        if self.kind not in codes:
+            raise InputError(
+                "unknown objective", field="objective", found=self.kind, expected=", ".join(codes)
+            )
+        for name in ("energy", "latency"):
+            if not 0 <= getattr(self, name) < 1e30:
+                raise InputError("a weight must be a number >= 0", field=name)
+        if self.energy + self.latency == 0:
+            raise InputError("one weight must be positive", field="objective")
+        return codes[self.kind]
+
+
+@dataclass
+class Proof:
+    """What the search did; the certificate's figures.
+
+    Attributes:
+        masks: Choices of kept operands; ``masks_closed`` those ruled out or searched to the end.
+        shapes: Tile shapes; ``pairs`` of nested tiles looked at; ``labels`` kept.
+        nodes: Of the search; ``pruned`` children ruled out by their bound; ``judged`` by kernel.
+        seconds: Process CPU time.
+    """
+
+    masks: int = 0
+    masks_closed: int = 0
+    masks_ruled_out: int = 0
+    shapes: int = 0
+    pairs: int = 0
+    labels: int = 0
+    nodes: int = 0
+    pruned: int = 0
+    judged: int = 0
+    seconds: float = 0.0
+    stopped: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """One mapping with its figures: J and cycles by the kernel."""
+
+    energy_j: float
+    cycles: float
+    mapping: Mapping
+
+
+@dataclass
+class _Search:
+    space: Mapspace
+    objective: Objective
+    deadline: float
+    node_limit: float
+    most_cycles: float = np.inf
+    proof: Proof = field(default_factory=Proof)
+    best: list[tuple[float, float, np.ndarray, np.ndarray, np.ndarray]] = field(
+        default_factory=list
+    )
+    open_bound: float = np.inf
+
+    def __post_init__(self) -> None:
+        kind = self.objective.code()
+        clock = float(self.space.nest.engine[self.space.row, k.CLOCK_HZ])
+        weight_d = self.objective.latency / clock if kind == lb.SUM else self.objective.latency
+        if kind == lb.ENERGY:  # rounding of cycles does not matter, but a tie should be fast
+            weight_d = 0.0
+        self.goal = np.array(
+            [kind, self.objective.energy, weight_d, self.most_cycles, np.inf, TOLERANCE]
+        )
+        self.points = np.zeros((0, 2))
+
+    @property
+    def out_of_time(self) -> bool:
+        if time.process_time() > self.deadline:
+            self.proof.stopped = "time"
+        elif self.proof.nodes > self.node_limit:
+            self.proof.stopped = "nodes"
+        return bool(self.proof.stopped)
+
+    def offer(self, factors, orders, keep) -> None:
+        """Judge mappings and keep the best."""
+        if not len(factors):
+            return
+        results = judge_rows(self.space, factors, orders, keep)
+        self.proof.judged += len(results)
+        cycles, energy = results[:, k.CYCLES], results[:, k.ENERGY_J]
+        fit = (results[:, k.OVERFLOW] <= 0) & (cycles <= self.goal[lb.MOST] * (1 + TOLERANCE))
+        rows = np.flatnonzero(fit)
+        if not len(rows):
+            return
+        if self.goal[lb.KIND] == lb.PARETO:
+            self._offer_set(rows, energy, cycles, factors, orders, keep)
+            return
+        values = np.array([lb.value_of(self.goal, energy[i], cycles[i]) for i in rows])
+        i = int(rows[int(np.argmin(values))])
+        if values.min() < self.goal[lb.BEST]:
+            self.goal[lb.BEST] = values.min()
+            kept = keep[i if len(keep) > 1 else 0]
+            self.best = [(energy[i], cycles[i], factors[i].copy(), orders[i].copy(), kept.copy())]
+
+    def _offer_set(self, rows, energy, cycles, factors, orders, keep) -> None:
+        for i in rows:
+            kept = keep[i if len(keep) > 1 else 0]
+            new = (energy[i], cycles[i])
+            if any(b[0] <= new[0] and b[1] <= new[1] for b in self.best):
+                continue
+            self.best = [b for b in self.best if not (new[0] <= b[0] and new[1] <= b[1])]
+            self.best.append((*new, factors[i].copy(), orders[i].copy(), kept.copy()))
+        self.best.sort(key=lambda b: b[:2])
+        self.points = np.array([b[:2] for b in self.best]).reshape(-1, 2)
+
+    def run(self) -> None:
+        """Search every choice of kept operands."""
+        masks = self.space.masks()
+        self.proof.masks = len(masks)
+        self.proof.shapes = len(self.space.shapes.volume)
+        for mask in masks:
+            if self.out_of_time:
+                self.open_bound = min(self.open_bound, self.floor(self.space.prices(mask)))
+                continue
+            bound = self.one_mask(mask)
+            if bound is None:
+                self.proof.masks_closed += 1
+            else:
+                self.open_bound = min(self.open_bound, bound)
+
+    def floor(self, prices: Prices) -> float:
+        """A bound without any search: every word once, every operation once, all units busy."""
+        sp, last = self.space.shapes, len(prices.kept)
+        state = np.zeros(lb.BOUND)
+        lb.least_state(sp, prices, last, 0, 0.0, state)
+        label, flags = _unit_label()
+        cycles = lb.steps_of(state, label, prices)
+        energy = lb.energy_of(state, label, flags) + prices.scalars[1] * cycles
+        return lb.value_of(self.goal, max(energy, 0.0), cycles)
+
+    def one_mask(self, mask: np.ndarray) -> float | None:
+        """Search one choice of kept operands; the bound of what is left if stopped, else None."""
+        sp, orders, prices = self.space.shapes, self.space.orders, self.space.prices(mask)
+        slots, total, dims = len(mask), len(sp.volume), len(sp.step)
+        # What cannot even beat the incumbent with every operand read as seldom as can be.
+        around = np.zeros(total)
+        lb.least_around(sp, orders, prices, not prices.fanout[1] if slots > 1 else False, around)
+        start = np.zeros((slots + 1, total), np.int64)
+        count = np.zeros((slots + 1, total), np.int64)
+        floor = np.full((total, 2), np.inf)
+        unit, flags = _unit_label()
+        pools, pool_flags = [unit[None]], [np.array([flags])]
+        count[slots, 0] = 1
+        state = np.zeros(lb.BOUND)
+        lb.least_state(sp, prices, slots, 0, 0.0, state)
+        floor[0] = lb.energy_of(state, unit, flags), lb.steps_of(state, unit, prices)
+        work = (
+            state, np.zeros((lb.ROOM, lb.LABEL)), np.zeros(lb.ROOM, np.int64), np.zeros(lb.ROOM),
+            np.zeros(lb.LABEL), np.zeros(lb.LABEL), np.zeros(dims), np.zeros(dims, np.int64),
+        )  # fmt: skip
+        shift = 1
+        for s in range(slots - 1, 0, -1):
+            inside = (pools[-1], pool_flags[-1], start[s + 1], count[s + 1], floor.copy())
+            pool, marks, used = self._boundary(
+                s, prices, around, inside, start[s], count[s], floor, work
+            )
+            if pool is None:
+                return self.floor(prices)
+            pools.append(pool)
+            pool_flags.append(marks)
+            self.proof.pairs += int(used[1])
+            self.proof.labels += int(used[0])
+            if used[0] == 0:
+                self.proof.masks_ruled_out += 1
+                return None
+        # One array of all labels.
+        pools, pool_flags = pools[::-1], pool_flags[::-1]  # boundaries 1 .. slots
+        shift = 0
+        for s, pool in enumerate(pools, start=1):
+            start[s] += shift
+            shift += len(pool)
+        tables = (np.concatenate(pools), np.concatenate(pool_flags), start, count)
+        return self._dive(mask, prices, tables)
+
+    def _boundary(self, s, prices, around, inside, start, count, floor, work):
+        sp, orders = self.space.shapes, self.space.orders
+        total = len(sp.volume)
+        pool = np.zeros((max(1024, total // 4), lb.LABEL))
+        marks = np.zeros(len(pool), np.int64)
+        used, x = np.zeros(2, np.int64), 0
+        while x < total:
+            x = lb.build_labels(
+                x, s, sp, orders, prices, self.goal, self.points, around, inside, pool, marks,
+                start, count, floor, used, work, max(1, min(total, 200_000_000 // (total + 1))),
+            )  # fmt: skip
+            if x < total:
+                if self.out_of_time:
+                    return None, None, None
+                if used[0] + lb.ROOM > len(pool):
+                    pool = np.concatenate([pool, np.zeros_like(pool)])
+                    marks = np.concatenate([marks, np.zeros_like(marks)])
+        return pool[: used[0]].copy(), marks[: used[0]].copy(), used
+
+    def _dive(self, mask, prices, tables) -> float | None:
+        sp, orders = self.space.shapes, self.space.orders
+        slots, dims = len(mask), len(sp.step)
+        columns = sr.DECIDED + 3 * slots
+        states = np.zeros((slots + 1, columns))
+        room = 1 << 16
+        values, tiles, rows = np.zeros(room), np.zeros(room, np.int64), np.zeros(room, np.int64)
+        heap, chosen = np.zeros((slots + 2, 2), np.int64), np.zeros((slots + 1, 2), np.int64)
+        registers = np.zeros(4, np.int64)
+        work = (np.zeros(columns), np.zeros(dims), np.zeros(dims, np.int64), np.zeros(2))
+        batch = 256
+        factors = np.ones((batch, slots, dims))
+        order, bounds = np.zeros((batch, slots, dims), np.int64), np.zeros(batch)
+        before = 0
+        while True:
+            why = sr.search(
+                sp, orders, prices, self.goal, self.points, tables, states, values, tiles, rows,
+                heap, chosen, registers, QUANTUM, work, factors, order, bounds,
+            )  # fmt: skip
+            found = int(registers[sr.LEAVES])
+            self.offer(factors[:found], order[:found], mask[None])
+            registers[sr.LEAVES] = 0
+            self.proof.nodes += int(registers[sr.NODES]) - before
+            before = int(registers[sr.NODES])
+            if why == sr.ROOM_NEEDED:
+                values, tiles, rows = (
+                    np.concatenate([array, np.zeros_like(array)]) for array in (values, tiles, rows)
+                )
+            if why == sr.DONE:
+                self.proof.pruned += int(registers[sr.PRUNED])
+                return None
+            if self.out_of_time:
+                self.proof.pruned += int(registers[sr.PRUNED])
+                left = [
+                    values[heap[s, 0] : heap[s, 0] + heap[s, 1]].min()
+                    for s in range(int(registers[sr.LEVEL]) + 1)
+                    if heap[s, 1]
+                ]
+                return float(min(left, default=self.goal[lb.BEST]))
+
+    def mapping(self, entry) -> Mapping:
+        _, _, factors, orders, kept = entry
+        space = self.space
+        return Mapping(
+            space.nest.names, space.problem.dims, tuple(space.extents), space.nest.fanout, kept,
+            factors.astype(np.int64), orders.astype(np.int64),
+        )  # fmt: skip
+
+
+def _unit_label() -> tuple[np.ndarray, int]:
+    """One multiply-accumulate: a word of each operand, asked for anew at every step."""
+    label = np.zeros(lb.LABEL)
+    label[lb.L] = 1.0
+    label[lb.N : lb.N + 3] = 1.0
+    return label, 0
+
+
+@dataclass(frozen=True, eq=False)
+class Solution:
+    """What the mapper returns.
+
+    Attributes:
+        found: The best mapping, or the Pareto set in ascending energy; empty if nothing fits.
+        value: The objective (J, cycles, J x cycles, ...); nan for a Pareto set.
+        lower_bound: No mapping of the space is better than this.
+        proven: Whether the search was completed.
+        misfit: Where nothing fits: what does not, in words.
+        proof: Figures of the search.
+    """
+
+    found: tuple[Found, ...]
+    value: float
+    lower_bound: float
+    proven: bool
+    misfit: str
+    proof: Proof
+
+    @property
+    def gap(self) -> float:
+        """Relative distance of the best found to the bound; 0 when proven."""
+        if self.proven:
+            return 0.0
+        return self.value / self.lower_bound - 1.0 if self.lower_bound > 0 else np.inf
+
+
+def solve(
+    space: Mapspace,
+    objective: Objective,
+    *,
+    time_limit_s: float = 600.0,
+    node_limit: float = 1e12,
+    progress: Callable[[str], None] | None = None,
+) -> Solution:
+    """Find the best mapping of a space and prove it.
+
+    Args:
+        space: The mapspace.
+        objective: What to minimise.
+        time_limit_s: Process CPU time after which the search stops with a bound.
+        node_limit: Likewise for nodes; unlike time, it stops at the same place every time.
+        progress: Told what is going on.
+
+    Returns:
+        The solution; the same for the same input (unless stopped by time).
+    """
+    began = time.process_time()
+    state = _Search(space, objective, began + time_limit_s, node_limit)
+    if objective.kind == "pareto":
+        for kind in ("energy", "latency", "edp"):
+            part = _run(space, Objective(kind), began + time_limit_s, node_limit)
+            for entry in part.best:
+                state.offer(entry[2][None], entry[3][None], entry[4][None])
+    else:
+        state.offer(*first_guess(space, state.goal))
+    state.run()
+    if objective.kind == "latency" and state.best and not state.proof.stopped:
+        state = _least_energy_at(state, began + time_limit_s, node_limit)
+    state.proof.seconds = time.process_time() - began
+    if progress:
+        progress(f"{state.proof.nodes} nodes, {state.proof.seconds:.2f} s")
+    return _solution(state)
+
+
+def _run(space: Mapspace, objective: Objective, deadline: float, nodes: float, most=np.inf):
+    state = _Search(space, objective, deadline, nodes, most)
+    state.offer(*first_guess(space, state.goal))
+    state.run()
+    return state
+
+
+def _least_energy_at(state: _Search, deadline: float, nodes: float) -> _Search:
+    """Of the fastest mappings, one of least energy."""
+    cycles = state.best[0][1]
+    frugal = _Search(state.space, Objective("energy"), deadline, nodes, cycles)
+    for entry in state.best:
+        frugal.offer(entry[2][None], entry[3][None], entry[4][None])
+    frugal.run()
+    if frugal.best:
+        state.best = frugal.best
+    for name in ("nodes", "pairs", "labels", "pruned", "judged"):
+        setattr(state.proof, name, getattr(state.proof, name) + getattr(frugal.proof, name))
+    return state
+
+
+def _solution(state: _Search) -> Solution:
+    proven = not state.proof.stopped
+    found = tuple(Found(float(b[0]), float(b[1]), state.mapping(b)) for b in state.best)
+    single = state.goal[lb.KIND] != lb.PARETO
+    value = float(state.goal[lb.BEST]) if single and found else float("nan")
+    bound = value * (1 - TOLERANCE) if proven else min(value, float(state.open_bound))
+    misfit = "" if found or not proven else explain_misfit(state.space)
+    return Solution(found, value, bound, proven, misfit, state.proof)
+
+
+def explain_misfit(space: Mapspace) -> str:
+    """Why no mapping fits: the storage that cannot hold even the smallest tile it must keep."""
+    nest, table = space.nest, space.nest.slot_table[space.row]
+    for s, name in enumerate(nest.names):
+        limits = space.constraints.of(name)
+        forced = [t for t in range(3) if limits and OPERANDS[t] in limits.keep]
+        if s == 0:
+            continue
+        need = sum(table[s, k.BITS + t] for t in forced)
+        if need > table[s, k.CAPACITY]:
+            kept = " and ".join(f"{OPERANDS[t]} ({table[s, k.BITS + t]:g} bits)" for t in forced)
+            return f"{name} holds {table[s, k.CAPACITY]:g} bits, which one word of {kept} overflows"
+    sizes = {OPERANDS[t]: float(table[0, k.BITS + t] * space.shapes.words[-1, t]) for t in range(3)}
+    if sum(sizes.values()) > table[0, k.CAPACITY]:
+        worst = max(sizes, key=sizes.__getitem__)
+        return (
+            f"{nest.names[0]} holds {table[0, k.CAPACITY]:g} bits, the tensors need "
+            f"{sum(sizes.values()):g}, {worst} most ({sizes[worst]:g})"
+        )
+    return "the constraints leave no mapping that fits"
+
+
+def pareto_points(found: tuple[Found, ...]) -> np.ndarray:
+    """float64[N, 2] energies and cycles of a solution, dominated ones dropped."""
+    return pareto(np.array([[f.energy_j, f.cycles] for f in found]).reshape(-1, 2))
+
+
+__all__ = ["Any", "Found", "Objective", "Proof", "Solution", "solve"]
