@@ -38,14 +38,36 @@ Example:
 
 from __future__ import annotations
 
-from dataclasses import astuple, dataclass, fields
+from dataclasses import astuple, dataclass
 
 import numpy as np
 
 from archsim.errors import InputError
-from archsim.models.loopnest.dosa import DIMS, DRAM, SCRATCHPAD, DosaPoints
+from archsim.models.gemmini_programs import (
+    C,
+    GemminiPrograms,
+    K,
+    N,
+    P,
+    Q,
+    R,
+    S,
+    programs_from_mappings,
+    programs_from_points,
+)
 
-N, C, K, P, Q, R, S = range(7)
+__all__ = [
+    "CALIBRATED",
+    "GemminiConstants",
+    "GemminiCycles",
+    "GemminiPrograms",
+    "calibrate",
+    "cycles",
+    "programs_from_mappings",
+    "programs_from_points",
+    "tile_work",
+]
+
 #: Bytes of the longest DMA request, of a cache line (gemmini ``Configs.scala``: dma_maxbytes).
 REQUEST_BYTES = LINE_BYTES = 64.0
 #: The L2 cache of the measured system-on-chip (Chipyard's default inclusive cache: 512 KB, 8 ways).
@@ -90,35 +112,6 @@ class GemminiConstants:
     overlap: float
     lead: float
     start: float
-
-
-@dataclass(frozen=True, eq=False)
-class GemminiPrograms:
-    """M tiled layers.
-
-    Attributes:
-        extents: float64[M, 7], extents of N, C, K, P, Q, R, S (batch, input and output channels,
-            output columns and rows, kernel columns and rows).
-        stride: float64[M].
-        tiles: float64[M, 7], extents of one loop instruction's tile.
-        order: int64[M, 7], loops around the instruction, outer to inner.
-        array: float64[M], rows (and columns) of the array.
-        matmul: bool[M]: matrix products use another instruction, whose tiles are whole blocks.
-    """
-
-    extents: np.ndarray
-    stride: np.ndarray
-    tiles: np.ndarray
-    order: np.ndarray
-    array: np.ndarray
-    matmul: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.extents)
-
-    def take(self, rows: np.ndarray) -> GemminiPrograms:
-        """Some of the programs: indices or bool[M]."""
-        return GemminiPrograms(*(getattr(self, field.name)[rows] for field in fields(self)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -171,42 +164,6 @@ class TileWork:
     fetched: np.ndarray
     written: np.ndarray
     wrapped: np.ndarray
-
-
-def programs_from_points(points: DosaPoints, array: np.ndarray | int | None = None):
-    """The programs that DOSA's generator writes for its mappings.
-
-    A tile is all that lies inside DRAM; the loops around the instruction are the DRAM level's. The
-    generator (gemmini-rocc-tests, ``gemmini-data-collection``) knows one image size and one kernel
-    size only: rows are taken to be as many as columns. A layer without rows and without a kernel is
-    a matrix product, whose tile counts ``max(1, extent // 16)`` blocks a side.
-
-    Args:
-        points: Mappings and layers.
-        array: Rows of the array; by default the smallest power of two, at least 4, that holds the
-            spatial factors, which is how the generator sorts its mappings onto arrays.
-
-    Returns:
-        GemminiPrograms.
-    """
-    spatial = points.factors[:, [2, 4]].prod(axis=1)[:, [C, K]].max(axis=1)
-    size = np.maximum(4.0, 2.0 ** np.ceil(np.log2(spatial)))
-    if array is not None:
-        size = np.broadcast_to(np.asarray(array, np.float64), size.shape).copy()
-    extents = points.extents.copy()
-    tiles = points.factors[:, SCRATCHPAD:].prod(axis=1)
-    stride = points.problem[:, len(DIMS)]
-    matmul = (extents[:, Q] == 1) & (extents[:, R] == 1) & (extents[:, S] == 1)
-    # An even kernel is padded by half of it on both sides, which adds a row and a column.
-    kernel = extents[:, R]
-    image = (extents[:, P] * stride - kernel + 2 * (kernel // 2)) // stride + 1
-    extents[:, P] = np.where(matmul, extents[:, P], image)
-    extents[:, Q] = np.where(matmul, 1.0, image)
-    extents[:, S] = kernel
-    blocks = np.maximum(1.0, tiles // 16) * size[:, None]
-    for d in (C, K, P):
-        tiles[:, d] = np.where(matmul, np.minimum(blocks[:, d], extents[:, d]), tiles[:, d])
-    return GemminiPrograms(extents, stride, tiles, points.order[:, DRAM].copy(), size, matmul)
 
 
 def tile_work(programs: GemminiPrograms) -> TileWork:

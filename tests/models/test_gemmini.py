@@ -149,3 +149,37 @@ def test_held_out_agreement_with_the_rtl(refs):
         agreement = Agreement.of(held_out([rows])[0][0], rows.measured)
         assert agreement.median_error <= 0.10
         assert agreement.spearman >= 0.985
+
+
+def test_our_mappings_run_as_programs():
+    from archsim.hardware import load_machine
+    from archsim.system import evaluate
+    from archsim.workload import load_workload
+
+    network = load_workload("alexnet")
+    cost = evaluate(network, load_machine("gemmini"), objective="latency")
+    einsums = {op.name: op.einsum for op in network.operations if op.einsum is not None}
+    layers = [layer for layer in cost.layers if layer.mapping is not None]
+    programs, repeats = g.programs_from_mappings(
+        [einsums[layer.name] for layer in layers], [layer.mapping for layer in layers], 16
+    )
+    macs = programs.extents.prod(axis=1) * repeats
+    assert macs.tolist() == [layer.macs for layer in layers]
+    assert [layer.name for layer, flat in zip(layers, programs.matmul, strict=True) if flat] == [
+        "fc6", "fc7", "fc8",
+    ]  # fmt: skip
+    assert programs.stride[0] == 4  # conv1
+    assert (programs.tiles <= programs.extents).all()
+    found = g.cycles(programs).cycles * repeats
+    assert (found >= macs / 256 * 0.999).all()
+
+
+def test_the_command_prints_every_layer(capsys):
+    from archsim.cli import main
+
+    assert main(["gemmini", "-w", "alexnet"]) == 0
+    out = capsys.readouterr().out
+    assert "conv2" in out
+    assert "fc8" in out
+    assert main(["gemmini", "-w", "alexnet", "-m", "eyeriss"]) == 2
+    assert "square array" in capsys.readouterr().err
