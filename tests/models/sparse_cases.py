@@ -10,7 +10,7 @@ from math import prod
 import numpy as np
 from nest_strategies import Case, generate, kernel_counts
 
-from archsim.models.sparse.density import FixedStructured, Hypergeometric
+from archsim.models.sparse.density import Density, FixedStructured, Hypergeometric
 from archsim.models.sparse.formats import RankFormat
 from archsim.models.sparse.model import SparseCounts, sparse_counts
 from archsim.models.sparse.spec import Action, ComputeSparsity, SlotSparsity, Sparsity
@@ -89,33 +89,42 @@ def draw(rng: random.Random, placements: int = 600, work: int = 48) -> SparseCas
             return SparseCase(case, nest, random_sparsity(rng, nest), counts)
 
 
-def expected(sparse: SparseCase) -> SparseCounts:
-    """The model's counts, non-zeros anywhere."""
+def expected(sparse: SparseCase, weights: Density | None = None) -> SparseCounts:
+    """The model's counts, non-zeros anywhere (or the weights' as given)."""
     sizes = [prod(shape) for shape in words_of(sparse.nest)]
-    densities = [
+    densities: list[Density] = [
         Hypergeometric(count / size, size)
         for count, size in zip(sparse.nonzeros, sizes, strict=False)
     ]
+    if weights is not None:
+        densities[1] = weights
     counts, _ = kernel_counts(sparse.case)
     ones = np.ones((len(sparse.nest.factors), 3), np.int64)
     return sparse_counts(sparse.nest, sparse.sparsity, [*densities, DENSE], counts, ones)
 
 
-def walked(sparse: SparseCase) -> tuple[np.ndarray, dict[str, float]]:
-    """Mean over every placement of what the walker counts."""
+def placements(shape: tuple[int, ...], count: int) -> list[np.ndarray]:
+    """Masks of every placement of so many non-zeros."""
+    masks = []
+    for places in combinations(range(prod(shape)), count):
+        mask = np.zeros(prod(shape), bool)
+        mask[list(places)] = True
+        masks.append(mask.reshape(shape))
+    return masks
+
+
+def walked(
+    sparse: SparseCase, weights: list[np.ndarray] | None = None
+) -> tuple[np.ndarray, dict[str, float]]:
+    """Mean over every placement (or over given weights) of what the walker counts."""
     walker = SparseWalker(sparse.nest, sparse.sparsity)
     shapes = words_of(sparse.nest)
-    choices = []
-    for shape, count in zip(shapes[:2], sparse.nonzeros, strict=True):
-        masks = []
-        for places in combinations(range(prod(shape)), count):
-            mask = np.zeros(prod(shape), bool)
-            mask[list(places)] = True
-            masks.append(mask.reshape(shape))
-        choices.append(masks)
+    inputs = placements(shapes[0], sparse.nonzeros[0])
+    if weights is None:
+        weights = placements(shapes[1], sparse.nonzeros[1])
     full = np.ones(shapes[2], bool)
     words, computes, times = 0.0, {}, 0
-    for data, weight in product(*choices):
+    for data, weight in product(inputs, weights):
         found, fates = walker.run([data, weight, full])
         words, times = words + found, times + 1
         for name, number in fates.items():

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import random
 from dataclasses import replace
+from itertools import combinations, product
 from math import prod
 
 import numpy as np
@@ -17,7 +18,13 @@ from sparse_cases import DENSE, draw, expected, nest_of, random_sparsity, walked
 
 from archsim.errors import InputError
 from archsim.models.loopnest import kernel as k
-from archsim.models.sparse.density import Density, FixedStructured, Hypergeometric, NofM
+from archsim.models.sparse.density import (
+    ActualData,
+    Density,
+    FixedStructured,
+    Hypergeometric,
+    NofM,
+)
 from archsim.models.sparse.formats import RankFormat
 from archsim.models.sparse.model import room, sparse_counts
 from archsim.models.sparse.price import SparseCost, price_sparse
@@ -35,6 +42,52 @@ def test_expectations_are_exact(seed):
     assert np.abs(found.words - words).max() < 1e-6, sparse
     for name, number in computes.items():
         assert getattr(found.computes, name) == pytest.approx(number, abs=1e-6), (sparse, name)
+
+
+def check_weights(sparse, density, masks, everywhere_alike=True):
+    """Model and walk agree for weights of some pattern, inputs anywhere."""
+    found = expected(sparse, density)
+    words, computes = walked(sparse, masks)
+    wrong = np.abs(found.words - words) > 1e-6
+    if not everywhere_alike:
+        # Which partial sums are visited first depends on the place, and so may the zeros there.
+        wrong[:, 2, :2] = False
+    assert not wrong.any(), sparse
+    for name, number in computes.items():
+        assert getattr(found.computes, name) == pytest.approx(number, abs=1e-6), (sparse, name)
+
+
+@pytest.mark.parametrize("seed", range(1000 if LONG else 40))
+def test_actual_weights_are_exact(seed):
+    """The expectation over inputs for the very weights there are."""
+    rng = random.Random(seed)
+    sparse = draw(rng, placements=250)
+    shape = words_of(sparse.nest)[1]
+    mask = np.array([rng.random() < 0.5 for _ in range(prod(shape))]).reshape(shape)
+    mask.flat[rng.randrange(mask.size)] = True
+    check_weights(sparse, ActualData(mask), [mask], everywhere_alike=False)
+
+
+@pytest.mark.parametrize("seed", range(1000 if LONG else 40))
+def test_n_of_m_weights_are_exact(seed):
+    rng = random.Random(seed)
+    for _ in range(200):
+        sparse = draw(rng, placements=250)
+        shape = words_of(sparse.nest)[1]
+        axes = [a for a, extent in enumerate(shape) if extent in (2, 4)]
+        if axes and prod(shape) <= 8:
+            break
+    axis = axes[0]
+    m = rng.choice([n for n in (2, 4) if shape[axis] % n == 0])
+    n = rng.randint(1, m - 1)
+    masks = []
+    for places in product(combinations(range(m), n), repeat=prod(shape) // m):
+        lines = np.zeros((prod(shape) // m, m), bool)
+        for line, kept in zip(lines, places, strict=True):
+            line[list(kept)] = True
+        moved = [shape[a] for a in range(len(shape)) if a != axis]
+        masks.append(np.moveaxis(lines.reshape(*moved, shape[axis]), -1, axis))
+    check_weights(sparse, NofM(n, m, axis, shape[axis]), masks)
 
 
 def test_the_cases_reach_every_outcome():

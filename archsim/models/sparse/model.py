@@ -14,6 +14,9 @@ Three effects, in this order (Sparseloop, Wu et al., MICRO 2022):
 Input and weight are independent of each other. Work is balanced: time falls by what is skipped in
 all, whichever unit skips it (as in Sparseloop; where units wait for the fullest of them, it is a
 lower bound). Partial sums: the first visit of a word reads nothing, whether it adds or not.
+Patterns that are not the same everywhere (a band, actual data) enter by their average over aligned
+tiles: exact but for the reads of partial sums, where the first visits may fall on other zeros than
+the later ones, and for windows that slide.
 """
 
 from __future__ import annotations
@@ -198,6 +201,8 @@ def _implied(nest, sparsity, densities, parent, leaders, reaches):
         if _kind_at_units(nest, sparsity, u) is not None:
             live = 1.0 - densities[u].empty(nest.shape(u, block))
             leaders[u] = leaders[u].met(_kind_at_units(nest, sparsity, u), live)
+        if acts_on_partial_sums(sparsity, u):
+            continue
         keepers = nest.keepers(target)
         for sender, child in pairwise(keepers):
             for action in sparsity.slots[sender].actions:
@@ -206,6 +211,18 @@ def _implied(nest, sparsity, densities, parent, leaders, reaches):
                     live = 1.0 - densities[u].empty(nest.shape(u, group))
                     leaders[u] = leaders[u].met(action.kind, live)
     return leaders
+
+
+def acts_on_partial_sums(sparsity: Sparsity, operand: int) -> bool:
+    """Whether a storage acts on outputs for that operand itself; then nothing more is implied.
+
+    Its tiles and those of the other operand's actions need not be nested in one another.
+    """
+    return any(
+        action.target == OUTPUT and operand in action.on
+        for slot in sparsity.slots
+        for action in slot.actions
+    )
 
 
 def _has_metadata(nest: Nest, sparsity: Sparsity, tensor: int) -> bool:

@@ -15,7 +15,15 @@ from itertools import pairwise, product
 import numpy as np
 
 from archsim.models.sparse.formats import COMPRESSING
-from archsim.models.sparse.model import ACTUAL, FILLS, GATED, READS, SKIPPED, UPDATES
+from archsim.models.sparse.model import (
+    ACTUAL,
+    FILLS,
+    GATED,
+    READS,
+    SKIPPED,
+    UPDATES,
+    acts_on_partial_sums,
+)
 from archsim.models.sparse.spec import INPUT, OUTPUT, SKIP, WEIGHT, Sparsity
 from archsim.models.sparse.tiles import Nest
 
@@ -187,6 +195,8 @@ class SparseWalker:
                     found.add(SKIP)
                 elif compute.gate_zeros:
                     found.add("gate")
+            if acts_on_partial_sums(self.sparsity, u):
+                continue
             for sender in self.nest.keepers(target)[:-1]:
                 for action in self.sparsity.slots[sender].actions:
                     if action.target == target and u in action.on:
