@@ -2,9 +2,11 @@
 
 Chen, Krishna, Emer, Sze, "Eyeriss: An Energy-Efficient Reconfigurable Accelerator for Deep
 Convolutional Neural Networks", JSSC 52(1), 2017. The mapping parameters of AlexNet are those of its
-mapping table; github.com/moateff/Eyeriss-v1 (``config/conv*/parameters.txt``), a re-implementation
-from the paper, has the same n, e, p, q, r, t. The latencies and powers of AlexNet are also in the
-tests of github.com/stanford-mast/nn_dataflow (``test_eyeriss_isscc16``).
+table III (figure 5 shows the sets: t = 2 and 4 for CONV1 and CONV3, r = t = 2 for CONV4 and CONV5;
+segments of 14 and 13 columns for CONV2); github.com/moateff/Eyeriss-v1
+(``config/conv*/parameters.txt``), a re-implementation from the paper, has the same n to t.
+The latencies and powers of AlexNet are also in the tests of github.com/stanford-mast/nn_dataflow
+(``test_eyeriss_isscc16``).
 """
 
 from __future__ import annotations
@@ -102,7 +104,13 @@ VGG_BLOCKS = {
     "5": (14, 512, RowStationaryMapping(64, 3, 14, 16, 4, 2, 2)),
 }
 
-#: The buses of filters and partial sums are 64 bits wide, four words.
+#: Section IV-B: run-length compression saves this share of the DRAM traffic of feature maps.
+COMPRESSION = {"conv1": 0.30, "conv5": 0.75}
+#: Figure 16: shares of the chip's power in multipliers and adders, and in the scratchpads; the
+#: clock network has 32.9 and 45.0 %. The text says that both are much lower in CONV5, ALUs below 10 %.
+POWER_SHARES = {"conv1": (0.089, 0.42), "conv5": (0.030, 0.33)}
+
+#: Section V-B: the networks of filters and partial sums are 64 bits wide, four words a cycle.
 PSUM_WORDS_PER_CYCLE = 4
 #: Calibrated on VGG-16's blocks 1 to 4 (:func:`archsim.validate.eyeriss.restarts`): where partial
 #: sums set the pace, a pass takes this much longer than its stream, in layers from 648 to 13,824
@@ -147,7 +155,7 @@ class NestCost:
         energy_j: By storage, ``network`` and ``mac``; the DRAM is ``dram``.
         leakage_w: Of the chip.
         accesses_per_mac: Words by storage (reads, fills and updates) over multiply-accumulates.
-        dram_mb: DRAM traffic (10^6 bytes).
+        dram_mb: DRAM traffic (10^6 bytes); ``filter_mb`` the part of it that is filters.
     """
 
     latency_ms: float
@@ -156,6 +164,7 @@ class NestCost:
     leakage_w: float
     accesses_per_mac: dict[str, float]
     dram_mb: float
+    filter_mb: float
 
 
 def published_nests() -> dict[str, NestCost]:
@@ -205,6 +214,7 @@ def published_nests() -> dict[str, NestCost]:
             leakage_w,
             accesses,
             float(counts[o, 0].sum() * WORD_BYTES / 1e6),
+            float(counts[o, 0, k.WEIGHT].sum() * WORD_BYTES / 1e6),
         )
     return found
 
