@@ -11,7 +11,7 @@ DESIGNS = 48
 REQUESTS = 10_000
 
 
-def bench_dram(repeat: int, scenario: str) -> list[tuple[str, str]]:  # noqa: ARG001
+def bench_dram(repeat: int, scenario: str) -> list[tuple[str, str]]:
     """Requests a core-second, with energy, per pattern; designs a core-second of ArchGym's space.
 
     The traces are archsim's own patterns on the memory of ArchGym's environment and on DDR4 and
@@ -28,7 +28,7 @@ def bench_dram(repeat: int, scenario: str) -> list[tuple[str, str]]:  # noqa: AR
     policy = Policy(max_postponed=8, max_pulled_in=8)
     for memory in ("ddr3_1600_1gb_x8", "ddr4_2400_4gb_x8", "hbm2_2000_8gb"):
         spec = load_spec(memory)
-        for kind in ("stream", "random", "mixed", "strided"):
+        for kind in ("stream", "random", "mixed", "cloud"):
             trace = pattern(kind, 100_000, spec, seed=1)
             simulate(spec, trace, policy)
             seconds = []

@@ -50,7 +50,7 @@ def validate_dram() -> bool:
 # --- ArchGym's environment: DRAMSys 5.1 and the 4.0 binary --------------------------------------
 
 
-def policy_of(row: dict[str, str], release: str):  # noqa: ANN201 (heavy import)
+def policy_of(row: dict[str, str], release: str):
     """Controller of a row of the reference tables."""
     from archsim.models.dram.policy import Policy
 
@@ -70,7 +70,7 @@ def policy_of(row: dict[str, str], release: str):  # noqa: ANN201 (heavy import)
 
 
 @functools.cache
-def workbench(folder: Path, trace: str):  # noqa: ANN201
+def workbench(folder: Path, trace: str):
     """One of ArchGym's traces on its memory."""
     from archsim.models.dram.simulate import Workbench
     from archsim.models.dram.spec import load_spec
@@ -174,7 +174,7 @@ def _limit(name: str, found: float, asked: float) -> Line:
 # --- request by request -------------------------------------------------------------------------
 
 
-def trace_of(folder: Path, pattern: str, gap: int, requests: int | None = None):  # noqa: ANN201
+def trace_of(folder: Path, pattern: str, gap: int, requests: int | None = None):
     """One of the shared traces, offered every ``gap`` cycles."""
     from archsim.models.dram.trace import Trace, read_trace
 
@@ -189,7 +189,7 @@ def pairs(path: Path) -> np.ndarray:
         return np.loadtxt(file, delimiter=",", skiprows=1, dtype=np.int64)
 
 
-def dramsys_ddr4():  # noqa: ANN201
+def dramsys_ddr4():
     """The DDR4 memory with DRAMSys's distances."""
     from archsim.models.dram.spec import load_spec
 

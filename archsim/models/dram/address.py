@@ -111,7 +111,7 @@ def decode(
     at = (s.burst_bytes).bit_length() - 1
     found = {name: np.zeros(address.size, np.int64) for name in FIELDS}
     shift = dict.fromkeys(FIELDS, 0)
-    for name, bits in parse_mapping(mapping or spec.mapping, spec):
+    for name, bits in parse_mapping(spec.mapping if mapping is None else mapping, spec):
         found[name] |= ((address >> at) & ((1 << bits) - 1)) << shift[name]
         shift[name] += bits
         at += bits

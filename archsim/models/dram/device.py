@@ -11,6 +11,7 @@ from archsim.models.dram.layout import (
     ACT,
     ACTB,
     D_BANKS,
+    D_CROSS,
     D_GROUPS,
     D_RANKS,
     D_SAME_BANK,
@@ -32,7 +33,7 @@ K_OPEN, K_SINCE, K_UNTIL, K_HEAD, K_SIZE = range(5)
 def ready(command, bank, group, rank, next_bank, next_group, next_rank, bus_next, bus_of):
     """First cycle at which a command may be issued; no earlier than 0."""
     first = max(next_bank[bank, command], next_group[group, command])
-    return max(first, max(next_rank[rank, command], bus_next[bus_of[command]]))
+    return max(first, max(next_rank[rank, command], bus_next[command]))
 
 
 @inlined
@@ -63,15 +64,17 @@ def issue(
     group = bank // banks
     rank = bank // per_rank
     counts[rank, command] += 1
-    bus_next[bus_of[command]] = now + length[command]
+    bus, free = bus_of[command], now + length[command]
+    for then in range(NUM_COMMANDS):
+        bus_next[then] = free if bus_of[then] == bus else bus_next[then]
     for then in range(NUM_COMMANDS):
         next_rank[rank, then] = max(next_rank[rank, then], now + tables[2, command, then])
     for other in range(device[D_RANKS]):
-        if other != rank:
+        if other != rank and device[D_CROSS]:
             for then in range(NUM_COMMANDS):
                 later = now + tables[3, command, then]
                 next_rank[other, then] = max(next_rank[other, then], later)
-    if (command == REFB or command == PRES) and device[D_SAME_BANK]:
+    if (command in (REFB, PRES)) and device[D_SAME_BANK]:
         for g in range(groups):
             one = rank * per_rank + g * banks + bank % banks
             for then in range(NUM_COMMANDS):
@@ -82,7 +85,7 @@ def issue(
             next_bank[bank, then] = max(next_bank[bank, then], later)
     for then in range(NUM_COMMANDS):
         next_group[group, then] = max(next_group[group, then], now + tables[1, command, then])
-    if (command == ACT or command == ACTB) and device[D_WINDOW] > 0:
+    if (command in (ACT, ACTB)) and device[D_WINDOW] > 0:
         count = device[D_WINDOW_COUNT]
         head = rank_state[rank, K_HEAD]
         window[rank, head] = now

@@ -1,11 +1,11 @@
 """Compiled controller of one channel, after DRAMsim3.
 
 Requests enter a read queue or a write buffer, one a cycle. From there one a cycle moves to the
-command queue of its bank; writes move in batches, once the buffer is full, or holds more than
-a mark while the command queues are empty. Banks take turns; each offers the first command of its queue that is ready, a
-precharge only when no request of its queue hits the open row or four have. A refresh that is due
-stops the banks of its rank, closes their rows one by one and goes first. Writes are answered at
-once; a read of data that wait to be written, too.
+command queue of its bank; writes move in batches, once the buffer is full, or holds more than a
+mark while the command queues are empty. Banks take turns; each offers the first command of its
+queue that is ready, a precharge only when no request of its queue hits the open row or four have.
+A refresh that is due stops the banks of its rank, closes their rows one by one and goes first.
+Writes are answered at once; a read of data that wait to be written, too.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from archsim.models.dram.layout import (
     D_SPLIT_BUS,
     D_WRITE_CLOSE,
     NEVER,
+    NUM_COMMANDS,
     PRE,
     R_END,
     R_LATENCY,
@@ -74,7 +75,7 @@ def _options(b, q, bank, queue, row, write, column):
 
 @inlined
 def _offer(b, now, q, device, bank, next_bank, next_group, next_rank, bus_next, bus_of, offer):
-    """First time the bank can issue something, and at ``now`` what: offer = time, command, place."""
+    """First time the bank can issue something, and what: offer = time, command, place."""
     banks = device[D_BANKS]
     group = b // banks
     rank = group // device[D_GROUPS]
@@ -177,9 +178,9 @@ def run(
     accepted, done, last = 0, 0, 0
     waiting_reads, waiting_writes, draining, queued = 0, 0, 0, 0
     tries = False
-    next_refresh, refresh_rank, due_first, due_count = step, 0, 0, 0
+    next_refresh, due_first, due_count = step, 0, 0
     in_refresh = -1
-    offer = bus_next[2:]
+    offer = bus_next[NUM_COMMANDS:]
     while done < n:
         # Refreshes fall due one rank after the other.
         while q[Q_REFRESH] and next_refresh <= now:
@@ -232,8 +233,7 @@ def run(
             )  # fmt: skip
             # A command later in the same cycle is held up by its own constraints only.
             if device[D_SPLIT_BUS]:
-                bus_next[0] = now
-                bus_next[1] = now
+                bus_next[:NUM_COMMANDS] = now
             if c == ACT:
                 i = queue[b, 0]
                 bank[b, C_ROW] = row[i]
@@ -257,7 +257,7 @@ def run(
                     result[R_ROW_HITS] += 1
                     result[R_READ_HITS] += 1 - write[i]
                 bank[b, C_HITS] += 1
-                if c == RDA or c == WRA:
+                if c in (RDA, WRA):
                     after = device[D_READ_CLOSE] if c == RDA else device[D_WRITE_CLOSE]
                     bank[b, C_ROW] = -1
                     when = max(now + after, bank[b, C_ACTIVATED] + device[D_RAS])

@@ -16,6 +16,13 @@ from archsim.models.dram.spec import DramSpec
 PARTS = ("activate", "precharge", "read", "write", "refresh", "standby_active", "standby_idle")
 
 
+def _share(spec: DramSpec) -> float:
+    """Part of a rank's banks that one REFB refreshes."""
+    s = spec.structure
+    same = spec.refresh_granularity == "same_bank"
+    return 1 / s.banks_per_group if same else 1 / (s.bank_groups * s.banks_per_group)
+
+
 def energies_j(spec: DramSpec, counts: np.ndarray, cycles: np.ndarray) -> np.ndarray:
     """Energy by cause, over all devices of a channel.
 
@@ -44,9 +51,7 @@ def energies_j(spec: DramSpec, counts: np.ndarray, cycles: np.ndarray) -> np.nda
         out[..., 0] = n[..., L.ACT] * e.activate_pj
         out[..., 2] = reads * bits * e.read_pj_per_bit
         out[..., 3] = writes * bits * e.write_pj_per_bit
-        banks = spec.structure.banks // spec.structure.ranks
-        share = spec.structure.bank_groups if spec.refresh_granularity == "same_bank" else 1
-        out[..., 4] = (n[..., L.REFA] + n[..., L.REFB] * share / banks) * e.refresh_pj
+        out[..., 4] = (n[..., L.REFA] + n[..., L.REFB] * _share(spec)) * e.refresh_pj
         out[..., 6] = total * spec.clock_ps * 1e-3 * e.background_mw
         return out * 1e-12
     if spec.currents is None:
@@ -73,8 +78,11 @@ def energies_j(spec: DramSpec, counts: np.ndarray, cycles: np.ndarray) -> np.nda
     out[..., 2] = reads * p["BURST"] * both(i.idd4r - i.idd3n, max(i.ipp4r - p3, 0.0))
     out[..., 3] = writes * p["BURST"] * both(i.idd4w - i.idd3n, max(i.ipp4w - p3, 0.0))
     refreshes = n[..., L.REFA] * p["RFC"] * both(i.idd5 - i.idd3n, max(i.ipp5 - p3, 0.0))
-    bank_refreshes = n[..., L.REFB] * p["RFC_B"] * both(max(i.idd5_bank - i.idd3n, 0.0), 0.0)
-    out[..., 4] = refreshes + bank_refreshes
+    if i.idd5_bank:
+        one = p["RFC_B"] * both(max(i.idd5_bank - i.idd3n, 0.0), 0.0)
+    else:  # its share of a refresh of all banks
+        one = _share(spec) * p["RFC"] * both(i.idd5 - i.idd3n, max(i.ipp5 - p3, 0.0))
+    out[..., 4] = refreshes + n[..., L.REFB] * one
     out[..., 5] = active * both(i.idd3n, i.ipp3n)
     out[..., 6] = idle * both(i.idd2n, i.ipp2n)
     return out * spec.structure.devices * spec.clock_ps * 1e-3 * 1e-12

@@ -19,6 +19,7 @@ from archsim.models.dram.device import (
 from archsim.models.dram.layout import (
     ACT,
     D_BANKS,
+    D_CROSS,
     D_GROUPS,
     D_RANKS,
     D_RAS,
@@ -73,9 +74,8 @@ from archsim.models.dram.layout import (
 from archsim.models.jit import inlined, inner
 
 # Columns of the bank state. B_READ and B_WRITE: oldest unserved hits of the open row.
-B_ROW, B_CURRENT, B_KEEP, B_BLOCKED, B_FRONT, B_COUNT, B_READ, B_WRITE, B_FRESH, B_ACTIVATED = (
-    range(10)
-)
+B_ROW, B_CURRENT, B_KEEP, B_BLOCKED, B_FRONT, B_COUNT, B_READ, B_WRITE, B_FRESH = range(9)
+B_ACTIVATED, B_CHAINED = 9, 10
 B_SIZE = 16
 # Columns of the refresh state of a rank; F_LEFT: sets not yet refreshed in this round.
 F_NEXT, F_PULLED, F_FLEX, F_COMMAND, F_SET, F_SKIP, F_LEFT, F_SIZE = range(8)
@@ -101,10 +101,15 @@ F_NEXT, F_PULLED, F_FLEX, F_COMMAND, F_SET, F_SKIP, F_LEFT, F_SIZE = range(8)
     S_BEST_ID,
     S_BEST_BANK,
     S_BEST_COMMAND,
+    S_STALE,  # rank whose limits changed, the number of ranks for all of them
     S_SIZE,
-) = range(21)
+) = range(22)
 _SHIFT = 26  # requests of a trace are numbered below 2**26
+_ID_MASK = (1 << _SHIFT) - 1
 MAX_REQUESTS = (1 << _SHIFT) - 2
+_FAR = 1 << 36  # an end that is never reached; a key of it still fits into 63 bits
+_NO_KEY = _FAR << _SHIFT
+_DEMAND = 12  # leading columns of the tables: all but broadcast commands, in whole vectors
 
 # Policy values, plain numbers for the compiler (see layout.py).
 _OPEN, _OPEN_ADAPTIVE, _CLOSED, _CLOSED_ADAPTIVE = range(4)
@@ -121,7 +126,7 @@ def _unserved(i, n, next_same, served):
     return i
 
 
-@inner
+@inlined
 def _pick(b, p, s, bank, row, write, address, next_same, served):
     """The request the bank's scheduler offers."""
     front = bank[b, B_FRONT]
@@ -167,10 +172,15 @@ def _further_hit(b, p, s, bank, row, next_bank, next_same, served):
     return _unserved(next_same[first], row.size, next_same, served) < accepted
 
 
-@inner
-def _evaluate(b, p, s, bank, command, row, write, address, next_bank, next_same, served):
+@inlined
+def _evaluate(
+    b, p, s, bank, command, soon, who, chain, length, next_bank_time, row, write, address,
+    next_bank, next_same, served,
+):  # fmt: skip
     """Choose the bank's request and the command it needs."""
     command[b] = NONE
+    soon[b] = _FAR
+    who[b] = 0
     if bank[b, B_BLOCKED] == 0 and bank[b, B_COUNT] > 0:
         new = _pick(b, p, s, bank, row, write, address, next_same, served)
         is_open = bank[b, B_ROW]
@@ -192,9 +202,15 @@ def _evaluate(b, p, s, bank, command, row, write, address, next_bank, next_same,
                 command[b] = WRA if close else WR
             else:
                 command[b] = RDA if close else RD
+        who[b] = current + 1
+        soon[b] = next_bank_time[b, command[b]] + length[command[b]]
+        if bank[b, B_CHAINED] == 0:
+            bank[b, B_CHAINED] = 1
+            chain[b] = chain[command.size]
+            chain[command.size] = b
 
 
-@inner
+@inlined
 def _space(p, s, bank):
     """Whether the buffer takes another request; the bank-wise one looks at the bank last used."""
     kind = p[P_BUFFER]
@@ -205,7 +221,7 @@ def _space(p, s, bank):
     return s[S_READS] + s[S_WRITES] < p[P_DEPTH_READ]
 
 
-@inner
+@inlined
 def _arrive(p, s, n, arrival, freed, begin):
     """Find when the next request reaches the controller."""
     i, end = s[S_ACCEPTED], s[S_END]
@@ -239,7 +255,7 @@ def _arrive(p, s, n, arrival, freed, begin):
                     s[S_WITH_CLOCK] = 1
 
 
-@inner
+@inlined
 def _accept(b, is_write, s, bank):
     """Store the next request in the buffer of its bank."""
     i = s[S_ACCEPTED]
@@ -252,59 +268,54 @@ def _accept(b, is_write, s, bank):
     s[S_ACCEPTED] = i + 1
 
 
-@inner
-def _deliver(i, out, p, s, back, freed):
-    """A response leaves the controller at cycle ``out``; returns when the initiator has it."""
-    if p[P_ARBITER] == 0:
-        seen = out + p[P_ARB_BW]
-        s[S_LAST_BACK] = seen
-        s[S_BACK] += 1
-        back[i] = seen
-    elif p[P_ARBITER] == 1:
-        seen = max(out + p[P_ARB_BW], s[S_LAST_BACK] + p[P_RESPONSE_GAP])
-        s[S_LAST_BACK] = seen
-        back[i] = seen
-        freed[s[S_BACK]] = seen + p[P_RESPONSE_GAP] - 1
-        s[S_BACK] += 1
-    else:
-        back[i] = -2 - (out + p[P_ARB_BW])
-        j = s[S_BACK]
-        while j < back.size and back[j] <= -2:
-            seen = max(-2 - back[j], s[S_LAST_BACK] + p[P_RESPONSE_GAP])
-            s[S_LAST_BACK] = seen
-            back[j] = seen
-            freed[j] = seen + p[P_RESPONSE_GAP] - 1
-            j += 1
-        s[S_BACK] = j
-
-
-@inner
+@inlined
 def _respond(i, done, p, s, data_end, back, freed):
     """The data of request ``i`` end at cycle ``done``: order the responses, and deliver them."""
+    arbiter, ordered = p[P_ARBITER], p[P_RESPONSE] == 1
     gap = 1 + p[P_ARB_BW]
-    if p[P_ARBITER] != 0:
+    if arbiter != 0:
         gap = 0 if p[P_BATCH_RESPONSES] else 1
-    if p[P_RESPONSE] == 0:
-        out = max(done, s[S_LAST_OUT] + gap)
+    spacing = p[P_RESPONSE_GAP]
+    n = back.size
+    data_end[i] = done
+    j = s[S_OUT] if ordered else i
+    while j < n and data_end[j] >= 0:
+        out = max(data_end[j], s[S_LAST_OUT] + gap)
         s[S_LAST_OUT] = out
-        _deliver(i, out, p, s, back, freed)
-    else:
-        data_end[i] = done
-        j = s[S_OUT]
-        while j < data_end.size and data_end[j] >= 0:
-            out = max(data_end[j], s[S_LAST_OUT] + gap)
-            s[S_LAST_OUT] = out
-            _deliver(j, out, p, s, back, freed)
-            j += 1
+        seen = out + p[P_ARB_BW]
+        if arbiter == 0:
+            back[j] = seen
+            s[S_LAST_BACK] = seen
+            s[S_BACK] += 1
+        elif arbiter == 1:
+            seen = max(seen, s[S_LAST_BACK] + spacing)
+            back[j] = seen
+            s[S_LAST_BACK] = seen
+            freed[s[S_BACK]] = seen + spacing - 1
+            s[S_BACK] += 1
+        else:
+            back[j] = -2 - seen
+            k = s[S_BACK]
+            while k < n and back[k] <= -2:
+                seen = max(-2 - back[k], s[S_LAST_BACK] + spacing)
+                s[S_LAST_BACK] = seen
+                back[k] = seen
+                freed[k] = seen + spacing - 1
+                k += 1
+            s[S_BACK] = k
+        if not ordered:
+            break
+        j += 1
         s[S_OUT] = j
 
 
 @inner
-def _block(first, last, step, bank, command):
+def _block(first, last, step, bank, command, soon):
     """Keep banks from issuing commands until they are refreshed."""
     for b in range(first, last, step):
         bank[b, B_BLOCKED] = 1
         command[b] = NONE
+        soon[b] = _FAR
 
 
 @inner
@@ -319,7 +330,7 @@ def _busy(first, last, step, bank):
 
 
 @inner
-def _refresh_all(rank, now, p, device, bank, command, refresh, rank_state):
+def _refresh_all(rank, now, p, device, bank, command, soon, refresh, rank_state):
     """Decide on the refresh of a rank that is due."""
     per_rank = device[D_GROUPS] * device[D_BANKS]
     first, last = rank * per_rank, (rank + 1) * per_rank
@@ -329,7 +340,7 @@ def _refresh_all(rank, now, p, device, bank, command, refresh, rank_state):
         refresh[rank, F_PULLED] = 0
     forced = refresh[rank, F_PULLED] == 0 and refresh[rank, F_FLEX] == p[P_POSTPONE]
     if forced:
-        _block(first, last, 1, bank, command)
+        _block(first, last, 1, bank, command, soon)
     if not forced and _busy(first, last, 1, bank):
         if refresh[rank, F_PULLED] == 0:
             refresh[rank, F_FLEX] += 1
@@ -340,7 +351,7 @@ def _refresh_all(rank, now, p, device, bank, command, refresh, rank_state):
 
 
 @inner
-def _refresh_bank(rank, now, p, device, bank, command, refresh):
+def _refresh_bank(rank, now, p, device, bank, command, soon, refresh):
     """The same for refreshes of one bank, or of the same bank of every group."""
     groups, banks = device[D_GROUPS], device[D_BANKS]
     per_rank = groups * banks
@@ -377,20 +388,20 @@ def _refresh_bank(rank, now, p, device, bank, command, refresh):
             if bank[b, B_ROW] >= 0:
                 refresh[rank, F_COMMAND] = PRES if same else PRE
         if forced and refresh[rank, F_COMMAND] == REFB:
-            _block(chosen, start + per_rank, step, bank, command)
+            _block(chosen, start + per_rank, step, bank, command, soon)
             refresh[rank, F_SKIP] = 1
 
 
 @inner
-def _refresh_due(now, p, device, bank, command, refresh, rank_state):
+def _refresh_due(now, p, device, bank, command, soon, refresh, rank_state):
     """Let every rank whose refresh is due decide; the next time one falls due."""
     if p[P_REFRESH] != _NO_REFRESH:
         for rank in range(device[D_RANKS]):
             if now >= refresh[rank, F_NEXT]:
                 if p[P_REFRESH] == _ALL_BANK:
-                    _refresh_all(rank, now, p, device, bank, command, refresh, rank_state)
+                    _refresh_all(rank, now, p, device, bank, command, soon, refresh, rank_state)
                 else:
-                    _refresh_bank(rank, now, p, device, bank, command, refresh)
+                    _refresh_bank(rank, now, p, device, bank, command, soon, refresh)
 
 
 @inner
@@ -423,97 +434,124 @@ def _select(
     device,
     bank,
     command,
+    soon,
+    who,
+    chain,
+    limit,
+    bank_of,
     refresh,
     length,
     bus_of,
     group_of,
-    rank_of,
     next_bank_time,
     next_group_time,
     next_rank_time,
     bus_next,
 ):
-    """Find the command that can end first, of the oldest request among equals."""
-    best, split_best = NEVER, NEVER
-    best_bank, split_bank = -1, -1
-    strict = p[P_MUX] == 1
-    split = device[D_SPLIT_BUS]
-    for b in range(command.size):
+    """Find the command that can end first, of the oldest request among equals.
+
+    ``soon`` holds for every bank the earliest end of its command as far as the bank alone is
+    concerned, ``who`` its request; ``limit`` what group, rank and bus add.
+    """
+    groups, ranks = device[D_GROUPS], device[D_RANKS]
+    # Row `g` of `limit`: what the group and its rank add; the last row: the buses, and the time.
+    for g in range(groups * ranks):
+        rank = g // groups
+        if s[S_STALE] == rank or s[S_STALE] == ranks:
+            for c in range(_DEMAND):
+                limit[g, c] = max(next_group_time[g, c], next_rank_time[rank, c]) + length[c]
+    s[S_STALE] = NONE
+    buses = groups * ranks
+    for c in range(_DEMAND):
+        limit[buses, c] = max(bus_next[c], now) + length[c]
+    best, column_best = _NO_KEY, _NO_KEY
+    split, strict = device[D_SPLIT_BUS] == 1, p[P_MUX] == 1
+    # Banks with a command form a chain; those without are dropped from it on the way.
+    before = command.size
+    b = chain[before]
+    while b >= 0:
         c = command[b]
-        if c != NONE:
-            t = ready(
-                c,
-                b,
-                group_of[b],
-                rank_of[b],
-                next_bank_time,
-                next_group_time,
-                next_rank_time,
-                bus_next,
-                bus_of,
-            )
-            t = max(t, now)
+        after = chain[b]
+        if c == NONE:
+            chain[before] = after
+            bank[b, B_CHAINED] = 0
+        else:
+            t = max(max(soon[b], limit[group_of[b], c]), limit[buses, c])
+            key = (t << _SHIFT) | who[b]
             column = c >= RD and c <= WRA
-            key = ((t + length[c]) << _SHIFT) | (bank[b, B_CURRENT] + 1)
-            if strict and column and bank[b, B_CURRENT] != s[S_NEXT_COLUMN]:
-                key = NEVER
+            if strict and column and who[b] != s[S_NEXT_COLUMN] + 1:
+                key = _NO_KEY
             if split and column:
-                if key < split_best:
-                    split_best = key
-                    split_bank = b
-            elif key < best:
-                best = key
-                best_bank = b
+                column_best = min(column_best, key)
+            else:
+                best = min(best, key)
+            before = b
+        b = after
     s[S_BEST_TIME] = NEVER
     s[S_BEST_ID] = NEVER
-    if best_bank >= 0:
-        c = command[best_bank]
+    if best < _NO_KEY:
+        i = best & _ID_MASK
+        c = command[bank_of[i - 1]]
         s[S_BEST_TIME] = (best >> _SHIFT) - length[c]
-        s[S_BEST_ID] = best & ((1 << _SHIFT) - 1)
-        s[S_BEST_BANK] = best_bank
+        s[S_BEST_ID] = i
+        s[S_BEST_BANK] = bank_of[i - 1]
         s[S_BEST_COMMAND] = c
     if p[P_REFRESH] != _NO_REFRESH:
-        per_rank = device[D_GROUPS] * device[D_BANKS]
-        for rank in range(device[D_RANKS]):
-            c = refresh[rank, F_COMMAND]
-            if c != NONE:
-                b = rank * per_rank
-                if p[P_REFRESH] != _ALL_BANK:
-                    b += refresh[rank, F_SET]
-                t = now
-                step = device[D_BANKS] if c == PRES or c == REFB else per_rank
-                if not device[D_SAME_BANK]:
-                    step = per_rank
-                for one in range(b, (rank + 1) * per_rank, step):
-                    t = max(
-                        t,
-                        ready(
-                            c,
-                            one,
-                            group_of[one],
-                            rank,
-                            next_bank_time,
-                            next_group_time,
-                            next_rank_time,
-                            bus_next,
-                            bus_of,
-                        ),
-                    )
-                if ((t + length[c]) << _SHIFT) < best:
-                    best = (t + length[c]) << _SHIFT
-                    s[S_BEST_TIME] = t
-                    s[S_BEST_ID] = 0
-                    s[S_BEST_BANK] = b
-                    s[S_BEST_COMMAND] = c
-    if split_bank >= 0:
-        c = command[split_bank]
-        t = (split_best >> _SHIFT) - length[c]
-        i = split_best & ((1 << _SHIFT) - 1)
+        _select_refresh(
+            now, best, p, s, device, refresh, length, bus_of, group_of, next_bank_time,
+            next_group_time, next_rank_time, bus_next,
+        )  # fmt: skip
+    if column_best < _NO_KEY:
+        i = column_best & _ID_MASK
+        c = command[bank_of[i - 1]]
+        t = (column_best >> _SHIFT) - length[c]
         if t < s[S_BEST_TIME] or (t == s[S_BEST_TIME] and i < s[S_BEST_ID]):
             s[S_BEST_TIME] = t
             s[S_BEST_ID] = i
-            s[S_BEST_BANK] = split_bank
+            s[S_BEST_BANK] = bank_of[i - 1]
             s[S_BEST_COMMAND] = c
+
+
+@inlined
+def _select_refresh(
+    now,
+    best,
+    p,
+    s,
+    device,
+    refresh,
+    length,
+    bus_of,
+    group_of,
+    next_bank_time,
+    next_group_time,
+    next_rank_time,
+    bus_next,
+):
+    """Prefer the command of a refresh that is due to the best of the requests, if it is as soon."""
+    per_rank = device[D_GROUPS] * device[D_BANKS]
+    for rank in range(device[D_RANKS]):
+        c = refresh[rank, F_COMMAND]
+        if c != NONE:
+            b = rank * per_rank
+            if p[P_REFRESH] != _ALL_BANK:
+                b += refresh[rank, F_SET]
+            t = now
+            step = per_rank
+            if device[D_SAME_BANK] and (c in (PRES, REFB)):
+                step = device[D_BANKS]
+            for one in range(b, (rank + 1) * per_rank, step):
+                first = ready(
+                    c, one, group_of[one], rank, next_bank_time, next_group_time, next_rank_time,
+                    bus_next, bus_of,
+                )  # fmt: skip
+                t = max(t, first)
+            if ((t + length[c]) << _SHIFT) < best:
+                best = (t + length[c]) << _SHIFT
+                s[S_BEST_TIME] = t
+                s[S_BEST_ID] = 0
+                s[S_BEST_BANK] = b
+                s[S_BEST_COMMAND] = c
 
 
 @inlined
@@ -566,11 +604,11 @@ def _take(c, b, now, device, bank, rank_state, counts, row, write, next_same, ne
         bank[b, B_ROW] = -1
         bank[b, B_KEEP] = 0
         closed(rank, now, rank_state, counts, 1)
-    elif c == RDA or c == WRA:
+    elif c in (RDA, WRA):
         after = device[D_READ_CLOSE] if c == RDA else device[D_WRITE_CLOSE]
         bank[b, B_ROW] = -1
         closed(rank, max(now + after, bank[b, B_ACTIVATED] + device[D_RAS]), rank_state, counts, 1)
-    elif c == PREA or c == PRES:
+    elif c in (PREA, PRES):
         first, step = rank * per_rank, 1
         if c == PRES:
             first, step = b, device[D_BANKS]
@@ -580,7 +618,7 @@ def _take(c, b, now, device, bank, rank_state, counts, row, write, next_same, ne
             bank[one, B_ROW] = -1
             bank[one, B_KEEP] = 0
             bank[one, B_FRESH] = 0
-    elif c == REFA or c == REFB:
+    elif c in (REFA, REFB):
         first, step = rank * per_rank, 1
         if c == REFB:
             first = b
@@ -627,6 +665,10 @@ def run(
     s,
     bank,
     command,
+    soon,
+    who,
+    chain,
+    limit,
     refresh,
     next_bank_time,
     next_group_time,
@@ -647,18 +689,25 @@ def run(
     ranks = device[D_RANKS]
     per_rank = device[D_GROUPS] * device[D_BANKS]
     refreshing = p[P_REFRESH] != _NO_REFRESH
-    now = 0
-    _arrive(p, s, n, arrival, freed, begin)
+    now, changed = 0, True
+    s[S_ARRIVAL] = NEVER
+    s[S_STALE] = ranks
     while True:
-        _select(
-            now, p, s, device, bank, command, refresh, length, bus_of, group_of, rank_of,
-            next_bank_time, next_group_time, next_rank_time, bus_next,
-        )  # fmt: skip
-        due = NEVER
+        if s[S_ARRIVAL] == NEVER and s[S_ACCEPTED] < n:
+            _arrive(p, s, n, arrival, freed, begin)
+        if changed:
+            changed = False
+            _select(
+                now, p, s, device, bank, command, soon, who, chain, limit, bank_of, refresh, length,
+                bus_of, group_of, next_bank_time, next_group_time, next_rank_time, bus_next,
+            )  # fmt: skip
+        due, pending = NEVER, False
         if refreshing:
             for rank in range(ranks):
                 if refresh[rank, F_COMMAND] == NONE:
                     due = min(due, refresh[rank, F_NEXT])
+                else:
+                    pending = True
         arrives = NEVER if s[S_STUCK] else s[S_ARRIVAL]
         t = min(min(s[S_BEST_TIME], due), arrives)
         if s[S_SERVED] == n and t > s[S_LAST_BACK]:
@@ -681,10 +730,11 @@ def run(
                     next_rank_time, bus_next, window, rank_state, counts,
                 )  # fmt: skip
                 low, high = b, b + 1
+                s[S_STALE] = ranks if device[D_CROSS] else rank_of[b]
                 if i < 0:
                     rank = rank_of[b]
                     low, high = rank * per_rank, (rank + 1) * per_rank
-                    if c == REFA or c == REFB:
+                    if c in (REFA, REFB):
                         _refreshed(rank, refresh, p, device)
                 elif c >= RD and c <= WRA:
                     before = s[S_LAST_WRITE]
@@ -708,16 +758,19 @@ def run(
                 s[S_ARRIVAL] = NEVER
             else:
                 s[S_STUCK] = 1
+        changed = high > low
         for k in range(low, high + 1):
             b = k if k < high else taker
             if b >= 0:
+                c, i, t = command[b], who[b], soon[b]
                 _evaluate(
-                    b, p, s, bank, command, row, write, address, next_in_bank, next_same, served
-                )
-        if s[S_ARRIVAL] == NEVER and s[S_ACCEPTED] < n:
-            _arrive(p, s, n, arrival, freed, begin)
-        if refreshing:
-            _refresh_due(now, p, device, bank, command, refresh, rank_state)
+                    b, p, s, bank, command, soon, who, chain, length, next_bank_time, row, write,
+                    address, next_in_bank, next_same, served,
+                )  # fmt: skip
+                changed = changed or c != command[b] or i != who[b] or t != soon[b]
+        if refreshing and (due <= now or pending):
+            _refresh_due(now, p, device, bank, command, soon, refresh, rank_state)
+            changed = True
     close_account(ranks, s[S_LAST_BACK], rank_state, counts)
     result[R_END] = s[S_LAST_BACK]
     for i in range(n):

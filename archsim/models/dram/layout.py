@@ -108,8 +108,9 @@ class Mux(IntEnum):
     D_RP,
     D_RAS,
     D_SAME_BANK,  # a refresh of banks takes the same bank of every group
+    D_CROSS,  # some distance holds between ranks
     D_SIZE,
-) = range(20)
+) = range(21)
 
 # Policy vector of the DRAMSys-like controller.
 (

@@ -53,7 +53,7 @@ def _state(spec: DramSpec) -> tuple[np.ndarray, ...]:
         _full(0, s.banks, L.NUM_COMMANDS),
         _full(0, s.ranks * s.bank_groups, L.NUM_COMMANDS),
         _full(0, s.ranks, L.NUM_COMMANDS),
-        _full(0, 5),  # two buses, and three places for what a search finds
+        _full(0, L.NUM_COMMANDS + 3),  # buses, and three places for what a search finds
         _full(L.FREE, s.ranks, 4),
         _full(0, s.ranks, K_SIZE),
     )
@@ -118,6 +118,7 @@ def _ramulator(
     settings[ramulator.Q_HIGH] = policy.high_watermark * policy.write_buffer
     settings[ramulator.Q_LOW] = policy.low_watermark * policy.write_buffer
     settings[ramulator.Q_REFRESH] = policy.refresh
+    settings[ramulator.Q_KEEP_HITS] = policy.keep_hits
     banks = spec.structure.banks
     ramulator.run(
         settings,

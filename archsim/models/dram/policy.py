@@ -130,15 +130,17 @@ class DRAMsim3Policy(Strict):
 
 
 class RamulatorPolicy(Strict):
-    """The controller Ramulator 2.1 models (see ramulator.py): FRFCFS-RowHit, open rows.
+    """The controller Ramulator 2.1 models (see ramulator.py), with open rows.
 
     Attributes:
+        keep_hits: FRFCFS-RowHit: a row stays open for older requests that hit it; else FRFCFS.
         read_buffer, write_buffer: Entries.
         high_watermark, low_watermark: Tenths of the write buffer: writes drain when more than the
             first are full, until less than the second are.
         refresh: Whether all ranks are refreshed, together.
     """
 
+    keep_hits: bool = True
     read_buffer: int = Field(32, ge=1, le=1 << 12)
     write_buffer: int = Field(32, ge=1, le=1 << 12)
     high_watermark: int = Field(8, ge=0, le=10)

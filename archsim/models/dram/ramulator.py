@@ -1,10 +1,10 @@
-"""Compiled controller of one channel, after Ramulator 2.1 (GenericDDR and HBM12, FRFCFS-RowHit).
+"""Compiled controller of one channel, after Ramulator 2.1 (GenericDDR and HBM12, FRFCFS).
 
 Requests wait in a read and in a write buffer; one that had its row opened moves to a buffer of
 its own, which goes first. A refresh goes next and lets no further request start. Then comes the
 oldest ready request of the reads, or of the writes while those drain; a precharge waits for
-requests that had the row opened and for older hits. Where rows and columns have buses of their
-own, a cycle holds a column and a row command.
+requests that had the row opened and, under FRFCFS-RowHit, for older hits. Where rows and columns
+have buses of their own, a cycle holds a column and a row command.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from archsim.models.dram.layout import (
     D_SPLIT_BUS,
     NEVER,
     NONE,
+    NUM_COMMANDS,
     PRE,
     PREA,
     R_END,
@@ -36,14 +37,14 @@ from archsim.models.dram.layout import (
 from archsim.models.jit import inlined, inner
 
 # Settings: buffer sizes, and the fills at which writes start (above) and stop (below) to drain.
-Q_READS, Q_WRITES, Q_HIGH, Q_LOW, Q_REFRESH, Q_SIZE = range(6)
+Q_READS, Q_WRITES, Q_HIGH, Q_LOW, Q_REFRESH, Q_KEEP_HITS, Q_SIZE = range(7)
 _ANY, _COLUMN, _ROW = range(3)
 
 
 @inlined
 def _best(
-    now, slot, ordered, line, count, device, bank_row, busy, hit, bank_of, row, write, next_bank,
-    next_group, next_rank, bus_next, bus_of, found,
+    now, slot, ordered, keep_hits, line, count, device, bank_row, busy, hit, bank_of, row, write,
+    next_bank, next_group, next_rank, bus_next, bus_of, found,
 ):  # fmt: skip
     """The oldest ready request of a buffer: found = place, command, first time one is ready.
 
@@ -65,9 +66,9 @@ def _best(
             c = WR if write[i] else RD
         else:
             c = PRE
-            if busy[b] > 0 or 0 <= hit[b] <= i:
+            if busy[b] > 0 or (keep_hits and 0 <= hit[b] <= i):
                 continue
-        if slot != _ANY and (slot == _COLUMN) != (c == RD or c == WR):
+        if slot != _ANY and (slot == _COLUMN) != (c in (RD, WR)):
             continue
         group = b // device[D_BANKS]
         rank = group // device[D_GROUPS]
@@ -131,7 +132,7 @@ def run(
     waiting_reads, waiting_writes, started = 0, 0, 0
     draining = False
     next_refresh, due_count, due_rank = device[D_REFI], 0, 0
-    found = bus_next[2:]
+    found = bus_next[NUM_COMMANDS:]
     slots = 2 if device[D_SPLIT_BUS] else 1
     while done < n:
         soonest = NEVER
@@ -176,8 +177,8 @@ def run(
             c, b, at, source = NONE, -1, -1, -1
             if slot != _ROW:
                 _best(
-                    now, slot, False, active, started, device, bank_row, busy, hit, bank_of, row, write,
-                    next_bank, next_group, next_rank, bus_next, bus_of, found,
+                    now, slot, False, q[Q_KEEP_HITS], active, started, device, bank_row, busy, hit,
+                    bank_of, row, write, next_bank, next_group, next_rank, bus_next, bus_of, found,
                 )  # fmt: skip
                 at, c, source = found[0], found[1], 0
                 soonest = min(soonest, found[2])
@@ -202,7 +203,7 @@ def run(
                     draining = waiting_writes * 10 >= q[Q_LOW] or waiting_reads == 0
                 source = 2 if draining else 1
                 _best(
-                    now, slot, True, writes if draining else reads,
+                    now, slot, True, q[Q_KEEP_HITS], writes if draining else reads,
                     waiting_writes if draining else waiting_reads, device, bank_row, busy, hit,
                     bank_of, row, write, next_bank, next_group, next_rank, bus_next, bus_of, found,
                 )  # fmt: skip
@@ -217,7 +218,7 @@ def run(
                 b = bank_of[i]
                 if seen[i] == 0:
                     seen[i] = 1
-                    if c == RD or c == WR:
+                    if c in (RD, WR):
                         result[R_ROW_HITS] += 1
                         result[R_READ_HITS] += 1 - write[i]
             rank = b // per_rank

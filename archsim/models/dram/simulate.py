@@ -139,6 +139,7 @@ def compiled(spec: DramSpec) -> _Compiled:
     device[L.D_GROUPS], device[L.D_BANKS] = s.bank_groups, s.banks_per_group
     device[L.D_WINDOW_COUNT] = 4
     device[L.D_SAME_BANK] = spec.refresh_granularity == "same_bank"
+    device[L.D_CROSS] = s.ranks > 1 and bool((spec.tables[3] > L.FREE).any())
     device[L.D_SPLIT_BUS] = kind["split_bus"]
     length = np.ones(L.NUM_COMMANDS, np.int64)
     for name, cycles in kind["command_cycles"].items():
@@ -366,7 +367,9 @@ class Workbench:
         )
         second = self.spec.clock_ps * 1e-12
         time = results[:, L.R_END] * second
-        parts = energies_j(self.spec, counts, results[:, L.R_END])
+        parts = np.full((len(policies), len(PARTS)), np.nan)
+        if self.spec.currents is not None or self.spec.per_bit is not None:
+            parts = energies_j(self.spec, counts, results[:, L.R_END])
         energy = parts.sum(-1)
         return DesignResults(
             time_s=time,

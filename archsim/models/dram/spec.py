@@ -179,8 +179,8 @@ def families() -> dict[str, dict[str, Any]]:
         done[name] = {
             "defaults": base.get("defaults", {}) | given.get("defaults", {}),
             "rows": [(s, [a], [b], d) for (s, a, b), d in rows.items()],
-            "command_cycles": given.get("command_cycles", {}),
-            "split_bus": bool(given.get("split_bus", False)),
+            "command_cycles": given.get("command_cycles", base.get("command_cycles", {})),
+            "split_bus": bool(given.get("split_bus", base.get("split_bus", False))),
         }
     return done
 
@@ -219,6 +219,7 @@ def _parameters(spec: DramSpec) -> dict[str, int]:
 
 
 def _tables(spec: DramSpec) -> np.ndarray:
+    cycles = family(spec.family)["command_cycles"]
     tables = np.full((len(SCOPES), layout.NUM_COMMANDS, layout.NUM_COMMANDS), layout.FREE)
     for scope, (first,), (then,), distance in family(spec.family)["rows"]:
         try:
@@ -234,7 +235,7 @@ def _tables(spec: DramSpec) -> np.ndarray:
             ) from None
         if value > 0:
             at = SCOPES.index(scope), layout.COMMANDS.index(first), layout.COMMANDS.index(then)
-            tables[at] = value
+            tables[at] = value + cycles.get(first, 1) - cycles.get(then, 1)
     return tables
 
 

@@ -1,0 +1,123 @@
+"""An independent judge of a command log: slow, plain, and ignorant of how commands were chosen.
+
+It knows the constraint rows of the memory's family, the timing parameters and the rules of open
+and closed rows; it shares neither state nor code with the compiled controllers.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+import numpy as np
+
+from archsim.models.dram.expression import evaluate
+from archsim.models.dram.layout import COMMANDS
+from archsim.models.dram.spec import DramSpec, family
+
+_COLUMN = {"RD", "RDA", "WR", "WRA", "MACB", "WRB"}
+_OPENS, _CLOSES = {"ACT"}, {"PRE", "RDA", "WRA"}
+_WHOLE_RANK = {"PREA", "REFA", "ACTB", "MACB", "WRB", "PREB"}
+_BANK_SET = {"REFB", "PRES"}
+
+
+class _Judge:
+    def __init__(self, spec: DramSpec) -> None:
+        self.spec = spec
+        rows = family(spec.family)
+        cycles = rows["command_cycles"]
+        self.length = {name: cycles.get(name, 1) for name in COMMANDS}
+        self.split = rows["split_bus"]
+        self.before: dict[str, list[tuple[str, str, int]]] = defaultdict(list)
+        for scope, (first,), (then,), distance in rows["rows"]:
+            needed = evaluate(distance, spec.parameters, f"{first} to {then}")
+            if needed > 0:
+                needed += self.length[first] - self.length[then]
+                self.before[then].append((scope, first, needed))
+        self.last: dict[tuple[str, str, int], int] = {}
+        self.bus: dict[bool, int] = {}
+        self.activates: dict[int, list[int]] = defaultdict(list)
+        self.open: dict[int, int] = {}
+        self.found: list[str] = []
+
+    def targets(self, command: str, bank: int) -> list[int]:
+        """Banks a command concerns."""
+        s = self.spec.structure
+        per_rank = s.bank_groups * s.banks_per_group
+        start = bank // per_rank * per_rank
+        if command in _WHOLE_RANK:
+            return list(range(start, start + per_rank))
+        if command in _BANK_SET and self.spec.refresh_granularity == "same_bank":
+            first = start + bank % s.banks_per_group
+            return list(range(first, start + per_rank, s.banks_per_group))
+        return [bank]
+
+    def places(self, command: str, bank: int) -> list[tuple[str, int]]:
+        """Banks, group and rank in which a command counts as issued."""
+        s = self.spec.structure
+        rank = bank // (s.bank_groups * s.banks_per_group)
+        banks = [("bank", b) for b in self.targets(command, bank)]
+        return [*banks, ("group", bank // s.banks_per_group), ("rank", rank)]
+
+    def take(self, now: int, command: str, bank: int, row: int) -> None:
+        """Judge one command, then note it."""
+        where = self.places(command, bank)
+        rank = where[-1][1]
+        for scope, first, needed in self.before[command]:
+            if scope == "ranks":
+                seen = [
+                    self.last.get((first, "rank", other), -(1 << 60))
+                    for other in range(self.spec.structure.ranks)
+                    if other != rank
+                ]
+            else:
+                seen = [self.last.get((first, *p), -(1 << 60)) for p in where if p[0] == scope]
+            for then in seen:
+                if now - then < needed:
+                    self.say(now, command, f"{now - then} after {first} ({scope}), not {needed}")
+        column = self.split and command in _COLUMN
+        if now < self.bus.get(column, 0):
+            self.say(now, command, "the command bus is taken")
+        self.bus[column] = now + self.length[command]
+        window = self.spec.parameters.get("FAW", 0)
+        if command in ("ACT", "ACTB"):
+            times = self.activates[rank]
+            if len(times) >= 4 and now - times[-4] < window:
+                self.say(now, command, f"fifth activate within {now - times[-4]} cycles")
+            times.append(now)
+        self.rows(now, command, bank, row)
+        for place in where:
+            self.last[command, *place] = now
+
+    def rows(self, now: int, command: str, bank: int, row: int) -> None:
+        """Judge and follow which rows are open."""
+        banks = self.targets(command, bank)
+        if command in _OPENS and bank in self.open:
+            self.say(now, command, f"bank {bank} is open")
+        if command in ("RD", "RDA", "WR", "WRA") and self.open.get(bank) != row:
+            self.say(now, command, f"row {row} of bank {bank} is not open")
+        if command in ("REFA", "REFB") and any(b in self.open for b in banks):
+            self.say(now, command, "a row is open")
+        if command in _OPENS:
+            self.open[bank] = row
+        if command in _CLOSES or command in ("PREA", "PRES"):
+            for b in banks:
+                self.open.pop(b, None)
+
+    def say(self, now: int, command: str, what: str) -> None:
+        self.found.append(f"cycle {now}: {command}: {what}")
+
+
+def violations(spec: DramSpec, log: np.ndarray) -> list[str]:
+    """Rules of the memory that a command log breaks.
+
+    Args:
+        spec: The memory.
+        log: Cycle, command, bank, row and request of every command, int64[n, 5], in order.
+
+    Returns:
+        One line a violation; empty if the log is legal.
+    """
+    judge = _Judge(spec)
+    for now, command, bank, row, _ in log.tolist():
+        judge.take(now, COMMANDS[command], bank, row)
+    return judge.found
