@@ -20,7 +20,9 @@ What a pass takes:
 
 Every pass is charged as a full one, at the mean of its stream. Not charged: time in which the array
 waits for DRAM (the paper's *processing* latency leaves it out), filter loads (they move while a
-chain fills), and zeros, which the chip gates but does not skip.
+chain fills), and zeros, which the chip gates but does not skip. The paper says that sums go to the
+neighbour at once (figure 4) and that every pass takes time to ramp up (section VI-A), not how much:
+the length of the fill is our reading.
 """
 
 from __future__ import annotations

@@ -107,7 +107,7 @@ VGG_BLOCKS = {
 #: Section IV-B: run-length compression saves this share of the DRAM traffic of feature maps.
 COMPRESSION = {"conv1": 0.30, "conv5": 0.75}
 #: Figure 16: shares of the chip's power in multipliers and adders, and in the scratchpads; the
-#: clock network has 32.9 and 45.0 %. The text says that both are much lower in CONV5, ALUs below 10 %.
+#: clock network has 32.9 and 45.0 %. The text has both much lower in CONV5, the ALUs below 10 %.
 POWER_SHARES = {"conv1": (0.089, 0.42), "conv5": (0.030, 0.33)}
 
 #: Section V-B: the networks of filters and partial sums are 64 bits wide, four words a cycle.
