@@ -29,7 +29,7 @@ from archsim.models.sparse.tiles import Nest as TileNest
 from archsim.system import network
 from archsim.system.fusion import Step
 from archsim.system.network import NetworkEvaluator
-from archsim.workload.graph import Workload
+from archsim.workload.graph import Einsum, Workload
 
 #: Tries to make compressed tiles fit before a layer counts as too large.
 TRIES = 4
@@ -92,7 +92,7 @@ class SparseNetwork:
     def zeros(workload: Workload, step: Step) -> tuple:
         """Density and pattern of input, weight and output of a step's einsum."""
         found = []
-        for access in step.operation.einsum.operands:
+        for access in _einsum(step).operands:
             tensor = workload.tensors.get(access.tensor)
             found.append((tensor.density, tensor.pattern) if tensor else (1.0, "random"))
         return tuple(found)
@@ -135,7 +135,7 @@ class SparseNetwork:
                 break
 
     def _densities(self, workload: Workload, step: Step) -> tuple[list[Shape], list[Density]]:
-        einsum = step.operation.einsum
+        einsum = _einsum(step)
         extents = einsum.extents
         shapes, densities = [], []
         for t, access in enumerate(einsum.operands):
@@ -175,7 +175,7 @@ class SparseNetwork:
         found = []
         for e in range(designs):
             tiles = TileNest(
-                step.operation.einsum,
+                _einsum(step),
                 problems.dims,
                 problems.extents[o].astype(np.int64),
                 factors[e].astype(np.int64),
@@ -225,6 +225,12 @@ class SparseNetwork:
                     totals[e, n, network.SECONDS] += seconds
                     totals[e, n, network.JOULES] += joules + leak[e] * seconds
         return totals
+
+
+def _einsum(step: Step) -> Einsum:
+    einsum = step.operation.einsum
+    assert einsum is not None
+    return einsum
 
 
 def _word_bits(formats, shape: Shape, words: float, density: Density, width: float, confidence):

@@ -61,9 +61,9 @@ class SparseAssembly(Assembly):
         for s, slot in enumerate(self.nest.names):
             for t, operand in enumerate(OPERANDS):
                 if self.nest.keep[0, s, t]:
-                    words = (float(x) for x in layer.counts.words[s, t, :, ACTUAL])
+                    reads, fills, updates = (float(x) for x in layer.counts.words[s, t, :, ACTUAL])
                     joules = layer.cost.data_j[s, t] + layer.cost.metadata_j[s, t]
-                    found.append(Traffic(slot, operand, *words, float(joules)))
+                    found.append(Traffic(slot, operand, reads, fills, updates, float(joules)))
         return found
 
     def _mapping(self, o: int) -> Mapping:

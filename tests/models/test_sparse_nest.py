@@ -332,3 +332,37 @@ def test_a_wrong_file_is_refused_in_words(refs, tmp_path, old, new, words):
     path.write_text(text.replace(old, new))
     with pytest.raises(InputError, match=words):
         read_sparse_case(path, *(next(folder.glob(p)) for p in ("*ERT.yaml", "*.map.yaml")))
+
+
+@pytest.mark.refs
+def test_other_distributions_and_actions_of_a_timeloop_case(refs, tmp_path):
+    """The same case gated, with non-zeros anywhere, and gated at the units."""
+    from archsim.models.sparse.timeloop import read_sparse_case
+
+    folder = refs("timeloop") / "6_sparse_spMspM_tiled"
+    text = (folder / "parsed-processed-input.yaml").read_text()
+
+    def run(*changes):
+        changed = text
+        for old, new in changes:
+            assert old in changed
+            changed = changed.replace(old, new)
+        path = tmp_path / "case.yaml"
+        path.write_text(changed)
+        files = (next(folder.glob(pattern)) for pattern in ("*ERT.yaml", "*.map.yaml"))
+        return read_sparse_case(path, *files).evaluate()
+
+    stored = run()
+    gated = run(("type: skipping", "type: gating"))
+    assert gated.computes.actual == 64
+    # Both operands are compressed: where neither is there, no step is taken, gated or not.
+    assert gated.computes.absent == 512 * 0.75 * 0.5
+    assert gated.cycles == 512 - gated.computes.absent
+    assert gated.counts["Buffer", "B", "Gated scalar reads"] == 192
+    assert gated.energy_pj == pytest.approx(stored.energy_pj, rel=5e-3)  # more leakage
+    random = run(("distribution: fixed_structured", "distribution: hypergeometric"))
+    assert random.cycles == 64
+    assert random.computes.actual == pytest.approx(64)
+    plain = run(("type: skipping", "type: gating"), ("density: 0.25", "density: 1.0"),
+                ("density: 0.5", "density: 1.0"))  # fmt: skip
+    assert (plain.cycles, plain.computes.actual) == (512, 512)

@@ -46,8 +46,9 @@ def forward(
             if share < 1.0:
                 saved = counts[parent, INPUT, READS] * (1.0 - share)
                 counts[parent, INPUT, READS] -= saved
-                between = [f for f in range(parent + 1, s) if nest.fanout[f]]
-                copies = nest.factors[between][:, ~nest.relevant[INPUT]].prod()
+                between = np.flatnonzero(nest.fanout[parent + 1 : s]) + parent + 1
+                still = np.flatnonzero(~nest.relevant[INPUT])
+                copies = nest.factors[np.ix_(between, still)].prod()
                 passed[s] = saved * copies
                 break
     return counts, passed

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from math import prod
 
 import numpy as np
 
@@ -20,6 +21,9 @@ class Nest:
         extents: int[D] true extents.
         factors: int[S, D] loop bounds; ``order`` int[S, D], outer to inner.
         keep: bool[S, 3]; ``fanout`` bool[S].
+        ranks: Of input, weight, output: for each rank its (column, coefficient) pairs.
+        tiles: float64[S + 1, D] extents inside and at every slot; row S is one point.
+        relevant: bool[3, D], whether a dimension moves an operand.
     """
 
     einsum: Einsum
@@ -29,6 +33,9 @@ class Nest:
     order: np.ndarray
     keep: np.ndarray
     fanout: np.ndarray
+    ranks: tuple[tuple[tuple[tuple[int, int], ...], ...], ...] = field(init=False)
+    tiles: np.ndarray = field(init=False)
+    relevant: np.ndarray = field(init=False)
 
     def __post_init__(self) -> None:
         index = {name: d for d, name in enumerate(self.dims)}
@@ -92,7 +99,7 @@ class Nest:
                         extents[d] *= bound
         if moving is not None:
             d, bound = moving
-            words = int(np.prod(self.shape(tensor, self.tiles[child])))
+            words = prod(self.shape(tensor, self.tiles[child]))
             if child < len(self.factors) and self._slides(tensor, d):
                 extents[d] *= bound
             elif self.relevant[tensor, d] and words < at_least:
