@@ -42,7 +42,9 @@ class _Mask(types.Type):
 
 lanes, mask = _Lanes(), _Mask()
 _VECTOR = ir.VectorType(ir.DoubleType(), LANES)
-_BOOLS = ir.VectorType(ir.IntType(1), LANES)
+# All bits of a lane tell whether a condition holds there: how AVX compares and selects. Single bits
+# would be packed and unpacked wherever a mask is used far from the comparison.
+_BITS = ir.VectorType(ir.IntType(64), LANES)
 
 
 @register_model(_Lanes)
@@ -54,7 +56,7 @@ class _LanesModel(models.PrimitiveModel):
 @register_model(_Mask)
 class _MaskModel(models.PrimitiveModel):
     def __init__(self, manager, kind) -> None:
-        super().__init__(manager, kind, _BOOLS)
+        super().__init__(manager, kind, _BITS)
 
 
 def _spread(builder, value):
@@ -103,7 +105,7 @@ for _name, _sign in (
     _binary(
         getattr(operator, _name),
         mask,
-        lambda builder, a, b, sign=_sign: builder.fcmp_ordered(sign, a, b),
+        lambda builder, a, b, sign=_sign: builder.sext(builder.fcmp_ordered(sign, a, b), _BITS),
     )
 
 
@@ -159,6 +161,18 @@ def anywhere(condition: Any) -> bool:
     return bool(np.any(condition))
 
 
+def bring(target: np.ndarray, source: np.ndarray, row: int, column: int) -> None:
+    """Turn four columns of the rows ``row``.. of ``source`` [N, C] into lanes.
+
+    ``target[column + i]`` gets ``source[row : row + LANES, column + i]``, for i in 0..3.
+    """
+    target[column : column + 4] = source[row : row + LANES, column : column + 4].T
+
+
+def _holds(builder, condition):
+    return builder.icmp_signed("<", condition, ir.Constant(_BITS, [0] * LANES))
+
+
 def _pointer(context, builder, array_type, array, place_type, place):
     shaped = context.make_array(array_type)(context, builder, array)
     if isinstance(place_type, types.BaseTuple):
@@ -201,7 +215,8 @@ def _where(typing_context, condition, yes, no):
     kinds = [kind if kind == lanes else types.float64 for kind in (yes, no)]
 
     def emit(context, builder, sig, args):
-        return builder.select(args[0], _spread(builder, args[1]), _spread(builder, args[2]))
+        holds = _holds(builder, args[0])
+        return builder.select(holds, _spread(builder, args[1]), _spread(builder, args[2]))
 
     return lanes(condition, *kinds), emit
 
@@ -227,10 +242,53 @@ def _spread_number(typing_context, value):
 @intrinsic
 def _anywhere(typing_context, condition):
     def emit(context, builder, sig, args):
-        bits = builder.bitcast(args[0], ir.IntType(LANES))
+        bits = builder.bitcast(_holds(builder, args[0]), ir.IntType(LANES))
         return builder.icmp_unsigned("!=", bits, ir.IntType(LANES)(0))
 
     return types.boolean(condition), emit
+
+
+@intrinsic
+def _bring(typing_context, target, source, row, column):
+    four = ir.VectorType(ir.DoubleType(), 4)
+
+    def pick(builder, a, b, places):
+        chosen = ir.Constant(ir.VectorType(ir.IntType(32), len(places)), places)
+        return builder.shuffle_vector(a, b, chosen)
+
+    def emit(context, builder, sig, args):
+        def place(kind, array, first, second):
+            shaped = context.make_array(kind)(context, builder, array)
+            return cgutils.get_item_pointer(
+                context, builder, kind, shaped, [first, second], wraparound=False, boundscheck=False
+            )  # fmt: skip
+
+        rows = []
+        for v in range(LANES):
+            at = builder.add(args[2], context.get_constant(types.intp, v))
+            pointer = place(sig.args[1], args[1], at, args[3])
+            rows.append(builder.load(builder.bitcast(pointer, four.as_pointer()), align=8))
+        quads = []
+        for first in range(0, LANES, 4):
+            a, b, c, d = rows[first : first + 4]
+            low, high = (pick(builder, a, b, p) for p in ([0, 4, 2, 6], [1, 5, 3, 7]))
+            low_2, high_2 = (pick(builder, c, d, p) for p in ([0, 4, 2, 6], [1, 5, 3, 7]))
+            near, far = [0, 1, 4, 5], [2, 3, 6, 7]
+            quads.append(
+                [
+                    pick(builder, low, low_2, near), pick(builder, high, high_2, near),
+                    pick(builder, low, low_2, far), pick(builder, high, high_2, far),
+                ]
+            )  # fmt: skip
+        for i in range(4):
+            at = builder.add(args[3], context.get_constant(types.intp, i))
+            for q, quad in enumerate(quads):
+                lane = context.get_constant(types.intp, 4 * q)
+                pointer = place(sig.args[0], args[0], at, lane)
+                builder.store(quad[i], builder.bitcast(pointer, four.as_pointer()), align=8)
+        return context.get_dummy_value()
+
+    return types.void(target, source, types.intp, types.intp), emit
 
 
 def _compiled(function: Callable, implementation: Callable) -> None:
@@ -248,3 +306,9 @@ _compiled(larger, lambda a, b: lambda a, b: _where(a > b, a, b))
 _compiled(round_up, lambda a: lambda a: _round_up(a))
 _compiled(spread, lambda value: lambda value: _spread_number(value))
 _compiled(anywhere, lambda condition: lambda condition: _anywhere(condition))
+_compiled(
+    bring,
+    lambda target, source, row, column: (
+        lambda target, source, row, column: _bring(target, source, row, column)
+    ),
+)

@@ -133,7 +133,7 @@ def evaluate_designs(
                     orders[w, s, d] = d
         results = np.zeros((rows, k.RESULTS))
         no_counts = np.zeros((0, slot_count, 3, 3))
-        engine_of = np.zeros(1, np.int64)
+        problem_of, engine_of = np.zeros(1, np.int64), np.zeros(1, np.int64)
         tile, outside = np.empty(dim_count), np.empty(dim_count)
         reach, seen = np.empty(dim_count), np.empty(dim_count)
         probe = np.empty(dim_count)
@@ -142,8 +142,9 @@ def evaluate_designs(
         for e in range(c * CHUNK, min(designs, (c + 1) * CHUNK)):
             engine_of[0] = e
             for o in range(problem_count):
+                problem_of[0] = o
                 map_operation(
-                    floats, ints, o, engine_of, fanout, keep, slot_table, engine, dataflow[e],
+                    floats, ints, problem_of, engine_of, fanout, keep, slot_table, engine, dataflow[e],
                     objective, extra, unroll, alternatives, element, stationary, order, groups,
                     fanout_slots, axes, width[e], factors, orders, results,
                     tile, outside, reach, seen, probe, price, work, no_counts,

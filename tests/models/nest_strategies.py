@@ -89,7 +89,7 @@ def _factors(rng: random.Random, problem: ProblemTable, spatial: list[bool], res
 def unrolls_a_diagonal(problem: ProblemTable, factors: np.ndarray, spatial: np.ndarray) -> bool:
     """Whether one fanout unrolls both dimensions of a sliding rank."""
     ints = problem.ints[0]
-    pairs = ints[k.SLIDE_DIM :].reshape(-1, 2)[: ints[k.SLIDES]]
+    pairs = ints[k.SLIDE_DIM : k.SLIDE_DIM + 2 * ints[k.SLIDES]].reshape(-1, 2)
     return any(
         spatial[s] and r >= 0 and factors[s, p] > 1 and factors[s, r] > 1
         for s in range(len(spatial))

@@ -35,6 +35,7 @@ from archsim.models.jit import inlined, inner, parallel, serial
 from archsim.models.lanes import (
     LANES,
     anywhere,
+    bring,
     larger,
     load,
     round_up,
@@ -46,7 +47,6 @@ from archsim.models.lanes import (
 from archsim.models.loopnest.residual import (
     chain_runs,
     chain_visits,
-    distinct_share,
     merged_windows,
     moving_place,
     odd_repeats,
@@ -63,12 +63,14 @@ MAC_J, MAC_LEAK_W, MAC_CYCLES, CLOCK_HZ, FINAL_BITS, MAC_COUNT = range(6)
 ENGINE_COLUMNS = 6
 # A problem is one row of floats and one of integers. Floats: D extents, then from column D on the
 # sizes and coefficients below, then for each operand D flags, 1.0 where a dimension leaves it in
-# place; integers: masks of the dimensions that move each operand, the number of the data operand's
-# sliding ranks, the mask of all dimensions in them, and their dimensions.
+# place; integers: masks of the dimensions that move each operand, the data operand's sliding ranks,
+# then from PROBLEM_INTS on lists of dimensions, each a length and D places: those that move input,
+# weight, output, those that leave them in place, and the input's outside its sliding ranks.
 MACS, SIZE, COEFFICIENT = 0, 1, 4  # offsets after the extents
-MASK, SLIDES, SLIDING, SLIDE_DIM = 0, 3, 4, 5
+MASK, SLIDES, SLIDE_DIM = 0, 3, 4
 MAX_SLIDES = 3
 STILL, PROBLEM_INTS = COEFFICIENT + 2 * MAX_SLIDES, SLIDE_DIM + 2 * MAX_SLIDES
+MOVES, RESTS, PLAIN, LISTS = 0, 3, 6, 7
 # What a storage sees of one tensor.
 READS, FILLS, UPDATES = range(3)
 # Results of one row.
@@ -83,8 +85,6 @@ DIM_BITS = MAX_DIMS - 1
 # What ``moving`` tells of a sliding rank: whether its first (1) or second (2) dimension is moved
 # by the moving loop, the tile inside that loop, its bound, and the visits outside it.
 WHICH, INSIDE, BOUND, OUTSIDE = range(4)
-# The extra row of lane-wise engine scalars: leakage of all hardware.
-ALL_LEAK_W = ENGINE_COLUMNS
 
 
 class Work(NamedTuple):
@@ -100,11 +100,11 @@ class Work(NamedTuple):
         used: [S + 1] instances in use.
         moving: [S + 1, MAX_SLIDES, 4] what the moving loop outside a slot does to a sliding rank.
         kept: [S, 3] 1.0 where a slot stores an operand.
-        table: [S, SLOT_COLUMNS]; ``scalars`` [ENGINE_COLUMNS + 1]: the engine.
-        loaded: The row of the engine.
         odd: [D + 1] 1.0 where a dimension is both spatial and residual; last row: any is.
-        child: [5, 3], see ``CHILD_WORDS``.
-        totals: [MAX_SLIDES] words along each sliding rank in all tiles of the child.
+        child: [S + 1, 4, 3] of the outermost storage at or inside a slot that keeps an operand, see
+            ``CHILD_WORDS``.
+        share: [S + 1] the share of its requests for input that get through to the slot.
+        totals: [S + 1, MAX_SLIDES] words along each sliding rank in all tiles of that storage.
         counted: [S, 3, 3] reads, fills and updates.
         outcome: [RESULTS].
     """
@@ -119,11 +119,9 @@ class Work(NamedTuple):
     used: np.ndarray
     moving: np.ndarray
     kept: np.ndarray
-    table: np.ndarray
-    scalars: np.ndarray
-    loaded: np.ndarray
     odd: np.ndarray
     child: np.ndarray
+    share: np.ndarray
     totals: np.ndarray
     counted: np.ndarray
     outcome: np.ndarray
@@ -143,52 +141,51 @@ def make_work(slot_count, dim_count):
         np.ones((slot_count + 1, LANES)),
         np.ones((slot_count + 1, MAX_SLIDES, 4, LANES)),
         np.ones((slot_count, 3, LANES)),
-        np.ones((slot_count, SLOT_COLUMNS, LANES)),
-        np.ones((ENGINE_COLUMNS + 1, LANES)),
-        np.full(LANES, -1, np.int64),
         np.zeros((dim_count + 1, LANES)),
-        np.zeros((5, 3, LANES)),
-        np.ones((MAX_SLIDES, LANES)),
+        np.zeros((slot_count + 1, 4, 3, LANES)),
+        np.ones((slot_count + 1, LANES)),
+        np.ones((slot_count + 1, MAX_SLIDES, LANES)),
         np.zeros((slot_count, 3, 3, LANES)),
         np.zeros((RESULTS, LANES)),
     )
 
 
-# What is remembered of the innermost storage passed so far that keeps an operand: the words of
-# all its fills but for repeats, the repeats, its slot, the share of its requests that reach the
-# parent, and energy the links between it and the parent spend on a word.
-CHILD_WORDS, CHILD_AGAIN, CHILD_SLOT, CHILD_SHARE, CHILD_LINKS = range(5)
+# What is known of a slot's child, the next storage inside that keeps an operand: the words of all
+# its fills but for repeats, the repeats, and energy the links on the way to it spend on a word;
+# where a row is odd, also its slot.
+CHILD_WORDS, CHILD_AGAIN, CHILD_LINKS, CHILD_SLOT = range(4)
 
 
 @inlined
-def load_rows(first, count, factors, order, keep, fanout, slot_table, engine, engine_of, work):
-    """Bring rows first..first+count-1 and their engines into the lanes."""
-    bounds, places, kept, table = work.bounds, work.places, work.kept, work.table
-    scalars, loaded = work.scalars, work.loaded
+def load_rows(first, count, factors, order, keep, fanout, work):
+    """Bring rows first..first+count-1 into the lanes."""
+    bounds, places, kept = work.bounds, work.places, work.kept
     slot_count, dim_count = factors.shape[1], factors.shape[2]
+    width, quads = slot_count * dim_count, slot_count * dim_count // 4 if count == LANES else 0
+    columns = bounds.reshape((width, LANES))
+    rows = factors.reshape((factors.shape[0], width))
+    for quad in range(quads):
+        bring(columns, rows, first, 4 * quad)
+    for v in range(count):
+        for column in range(4 * quads, width):
+            columns[column, v] = rows[first + v, column]
     for v in range(count):
         i = first + v
         q = min(i, keep.shape[0] - 1)
         for s in range(slot_count):
-            for d in range(dim_count):
-                bounds[s, d, v] = factors[i, s, d]
             if fanout[s]:
                 continue
             for j in range(dim_count):
                 places[s, order[i, s, j] & DIM_BITS, v] = j + 1.0
             for t in range(3):
                 kept[s, t, v] = 1.0 if keep[q, s, t] else 0.0
-        e = engine_of[min(i, engine_of.shape[0] - 1)]
-        if loaded[v] != e:
-            loaded[v] = e
-            leak_w = engine[e, MAC_LEAK_W] * engine[e, MAC_COUNT]
-            for s in range(slot_count):
-                leak_w += slot_table[e, s, LEAK_W] * slot_table[e, s, INSTANCES]
-                for c in range(SLOT_COLUMNS):
-                    table[s, c, v] = slot_table[e, s, c]
-            for c in range(ENGINE_COLUMNS):
-                scalars[c, v] = engine[e, c]
-            scalars[ALL_LEAK_W, v] = leak_w
+
+
+@inlined
+def listed(ints, o, dim_count, which):
+    """Where list ``which`` of problem ``o`` begins in ``ints``, and its length."""
+    at = PROBLEM_INTS + which * (dim_count + 1)
+    return at + 1, ints[o, at]
 
 
 @inlined
@@ -301,26 +298,25 @@ def repeat_loops(ints, o, fanout, loops, work):
         store(used, s + 1, utilised)
         last_input = spread(0.0)
         for t in range(3):
-            mask = ints[o, MASK + t]
+            rest, rests = listed(ints, o, dim_count, RESTS + t)
             if spatial:
                 branches = load(copies, (s, t))
-                for d in range(dim_count):
-                    if not (mask >> d) & 1:
-                        branches = branches * load(loops, (s, d))
+                for j in range(rests):
+                    branches = branches * load(loops, (s, ints[o, rest + j] & DIM_BITS))
                 store(copies, (s + 1, t), branches)
                 store(again, (s + 1, t), load(again, (s, t)))
                 continue
             last = spread(0.0)
-            for d in range(dim_count):
-                if (mask >> d) & 1:
-                    last = larger(load(places, (s, d)), last)
+            move, moves = listed(ints, o, dim_count, MOVES + t)
+            for j in range(moves):
+                last = larger(load(places, (s, ints[o, move + j] & DIM_BITS)), last)
             every = every_0 if t == 0 else (every_1 if t == 1 else every_2)
             before = every
-            for d in range(dim_count):
-                if not (mask >> d) & 1:
-                    bound = load(loops, (s, d))
-                    before = before * where(load(places, (s, d)) < last, bound, 1.0)
-                    every = every * bound
+            for j in range(rests):
+                d = ints[o, rest + j] & DIM_BITS
+                bound = load(loops, (s, d))
+                before = before * where(load(places, (s, d)) < last, bound, 1.0)
+                every = every * bound
             if t == INPUT:
                 every_0, last_input = every, last
             elif t == WEIGHT:
@@ -373,7 +369,7 @@ def window_words(floats, ints, o, s, count, fanout, residual, any_odd, pad, work
     dim_count = bounds.shape[1]
     words = spread(floats[o, dim_count + SIZE])
     if pad:
-        words = charged_in_full(ints[o, MASK] & ~ints[o, SLIDING], floats, o, s, work)
+        words = charged_in_full(PLAIN, floats, ints, o, s, work)
     for k in range(ints[o, SLIDES]):
         p, r = ints[o, SLIDE_DIM + 2 * k] & DIM_BITS, ints[o, SLIDE_DIM + 2 * k + 1]
         a = floats[o, dim_count + COEFFICIENT + 2 * k]
@@ -412,21 +408,23 @@ def window_words(floats, ints, o, s, count, fanout, residual, any_odd, pad, work
             stay = (lines - 1.0) * larger(shift + cross * (other - 1.0), spread(0.0))
             stay = stay + larger(shift + cross * (last - 1.0), spread(0.0))
             total = total - where(which > 0.0, stay * (all_moves - runs), 0.0)
-        keeps = load(kept, (s, INPUT)) > 0.0
-        store(totals, k, where(keeps, total, load(totals, k)))
+        if any_odd:
+            keeps = load(kept, (s, INPUT)) > 0.0
+            store(totals, (s, k), where(keeps, total, load(totals, (s + 1, k))))
         words = words * total
     return words
 
 
 @inlined
-def charged_in_full(plain, floats, o, s, work):
-    """Words of a tensor's ``plain`` ranks over all tiles if residual tiles are charged in full."""
+def charged_in_full(which, floats, ints, o, s, work):
+    """Words along listed ranks over all tiles if residual tiles are charged in full."""
     tiles, visits = work.tiles, work.visits
     words = spread(1.0)
-    for d in range(tiles.shape[1]):
-        if (plain >> d) & 1:
-            tile = smaller(load(tiles, (s, d)), spread(floats[o, d]))
-            words = words * load(visits, (s, d)) * tile
+    at, length = listed(ints, o, tiles.shape[1], which)
+    for j in range(length):
+        d = ints[o, at + j] & DIM_BITS
+        tile = smaller(load(tiles, (s, d)), spread(floats[o, d]))
+        words = words * load(visits, (s, d)) * tile
     return words
 
 
@@ -435,13 +433,11 @@ def tile_words(t, floats, ints, o, s, work):
     """Words of operand ``t`` in the tile of slot ``s``."""
     tiles = work.tiles
     dim_count = tiles.shape[1]
-    plain = ints[o, MASK + t]
-    if t == INPUT:
-        plain &= ~ints[o, SLIDING]
     words = spread(1.0)
-    for d in range(dim_count):
-        if (plain >> d) & 1:
-            words = words * smaller(load(tiles, (s, d)), spread(floats[o, d]))
+    at, length = listed(ints, o, dim_count, PLAIN if t == INPUT else MOVES + t)
+    for j in range(length):
+        d = ints[o, at + j] & DIM_BITS
+        words = words * smaller(load(tiles, (s, d)), spread(floats[o, d]))
     if t == INPUT:
         for k in range(ints[o, SLIDES]):
             p, r = ints[o, SLIDE_DIM + 2 * k] & DIM_BITS, ints[o, SLIDE_DIM + 2 * k + 1]
@@ -466,52 +462,88 @@ def start_at_units(floats, ints, o, pad, work):
                 words *= floats[o, d]
             else:
                 stays *= floats[o, d]
-        store(child, (CHILD_WORDS, t), words)
+        store(child, (slot_count, CHILD_WORDS, t), words)
         # Padded or not, the units compute what there is, no more.
         repeats = load(again, (slot_count, t))
-        store(child, (CHILD_AGAIN, t), stays / load(copies, (slot_count, t)) if pad else repeats)
-        store(child, (CHILD_SLOT, t), float(slot_count))
-        store(child, (CHILD_SHARE, t), 1.0)
-        store(child, (CHILD_LINKS, t), 0.0)
+        store(
+            child,
+            (slot_count, CHILD_AGAIN, t),
+            stays / load(copies, (slot_count, t)) if pad else repeats,
+        )
+        store(child, (slot_count, CHILD_SLOT, t), float(slot_count))
+        store(child, (slot_count, CHILD_LINKS, t), 0.0)
+    store(work.share, slot_count, 1.0)
     for k in range(ints[o, SLIDES]):
         p, r = ints[o, SLIDE_DIM + 2 * k] & DIM_BITS, ints[o, SLIDE_DIM + 2 * k + 1]
-        store(totals, k, floats[o, p] * (floats[o, r & DIM_BITS] if r >= 0 else 1.0))
+        store(totals, (slot_count, k), floats[o, p] * (floats[o, r & DIM_BITS] if r >= 0 else 1.0))
 
 
 @inlined
-def cross_fanout(floats, ints, o, s, count, pad, work):
+def pass_child(ints, o, s, t, any_odd, work):
+    """The child of slot ``s`` is also that of the next slot outside."""
+    child, totals = work.child, work.totals
+    for c in range(CHILD_SLOT + 1 if any_odd else CHILD_SLOT):
+        store(child, (s, c, t), load(child, (s + 1, c, t)))
+    if t == INPUT:
+        store(work.share, s, load(work.share, s + 1))
+        if any_odd:
+            for k in range(ints[o, SLIDES]):
+                store(totals, (s, k), load(totals, (s + 1, k)))
+
+
+@inlined
+def distinct_share(m, n, step_p, step_r):
+    """Fraction of windows that differ when a fanout unrolls both dimensions of a sliding rank.
+
+    Args:
+        m, n: Branches along the two dimensions; ``step_p``, ``step_r`` words between neighbours.
+    """
+    common, rest = step_p, step_r  # Euclid
+    while anywhere(rest > 0.0):
+        divisor = where(rest > 0.0, rest, 1.0)
+        left = common + round_up(0.0 - common / divisor) * rest
+        common, rest = where(rest > 0.0, rest, common), where(rest > 0.0, left, 0.0)
+    same = larger(spread(0.0), m - step_r / common) * larger(spread(0.0), n - step_p / common)
+    return 1.0 - same / (m * n)
+
+
+@inlined
+def cross_fanout(floats, ints, o, s, count, any_odd, pad, slot_table, e, work):
     """Charge the links of a fanout, and find the windows its branches share.
 
     Delivered to ``g`` of ``n`` units in use along one axis, a word crosses ``(n + g) / 2`` links
     (the mean distance for one receiver, the whole axis for a broadcast); partial sums pay the same
     way up.
     """
-    bounds, tiles, table, odd, child = work.bounds, work.tiles, work.table, work.odd, work.child
+    bounds, tiles, odd = work.bounds, work.tiles, work.odd
+    child, share = work.child, work.share
     units = spread(1.0)
     for d in range(bounds.shape[1]):
         units = units * load(bounds, (s, d))
-    toll = where(units > 1.0, load(table, (s, HOP_J)), 0.0) * 0.5
+    toll = where(units > 1.0, 0.5 * slot_table[e, s, HOP_J], 0.0)
     for t in range(3):
+        pass_child(ints, o, s, t, any_odd, work)
         branches = spread(1.0)
-        for d in range(bounds.shape[1]):
-            if not (ints[o, MASK + t] >> d) & 1:
-                branches = branches * load(bounds, (s, d))
-        spent = (units + branches) * toll * load(table, (s, BITS + t))
-        store(child, (CHILD_LINKS, t), load(child, (CHILD_LINKS, t)) * branches + spent)
+        at, length = listed(ints, o, bounds.shape[1], RESTS + t)
+        for j in range(length):
+            branches = branches * load(bounds, (s, ints[o, at + j] & DIM_BITS))
+        spent = (units + branches) * toll * slot_table[e, s, BITS + t]
+        links = load(child, (s, CHILD_LINKS, t)) * branches + spent
+        store(child, (s, CHILD_LINKS, t), links)
     for k in range(ints[o, SLIDES]):
         p, r = ints[o, SLIDE_DIM + 2 * k] & DIM_BITS, ints[o, SLIDE_DIM + 2 * k + 1]
         if r < 0:
             continue
         r = r & DIM_BITS
-        if anywhere((load(bounds, (s, p)) > 1.0) & (load(bounds, (s, r)) > 1.0)):
-            a = floats[o, bounds.shape[1] + COEFFICIENT + 2 * k]
-            b = floats[o, bounds.shape[1] + COEFFICIENT + 2 * k + 1]
-            for v in range(count):
-                m, n = bounds[s, p, v], bounds[s, r, v]
-                if m > 1.0 and n > 1.0 and (pad or (odd[p, v] == 0.0 and odd[r, v] == 0.0)):
-                    child[CHILD_SHARE, INPUT, v] *= distinct_share(
-                        m, n, a * tiles[s + 1, p, v], b * tiles[s + 1, r, v]
-                    )
+        m, n = load(bounds, (s, p)), load(bounds, (s, r))
+        shared = (m > 1.0) & (n > 1.0)
+        if any_odd and not pad:  # exactly, see odd_requests
+            shared = shared & (load(odd, p) + load(odd, r) == 0.0)
+        if anywhere(shared):
+            step_p = floats[o, bounds.shape[1] + COEFFICIENT + 2 * k] * load(tiles, (s + 1, p))
+            step_r = floats[o, bounds.shape[1] + COEFFICIENT + 2 * k + 1] * load(tiles, (s + 1, r))
+            distinct = where(shared, distinct_share(m, n, step_p, step_r), 1.0)
+            store(share, s, load(share, s) * distinct)
 
 
 @inner
@@ -528,7 +560,7 @@ def odd_requests(floats, ints, o, s, t, count, fanout, pad, work, factors):
     for v in range(count):
         if odd[dim_count, v] == 0.0:
             continue
-        c = int(child[CHILD_SLOT, t, v])
+        c = int(child[s + 1, CHILD_SLOT, t, v])
         at, place = moving_place(mask, v, places, fanout, c)
         factors[1, v] *= odd_repeats(
             mask, floats, o, v, odd, bounds, places, tiles, fanout, c, NONE, 0.0, s, False
@@ -555,7 +587,7 @@ def odd_requests(floats, ints, o, s, t, count, fanout, pad, work, factors):
                     floats[o, dim_count + COEFFICIENT + 2 * k + 1],
                     v, bounds, places, tiles, fanout, s, c, at, place,
                 )  # fmt: skip
-                factors[0, v] *= merged / totals[k, v]
+                factors[0, v] *= merged / totals[s + 1, k, v]
 
 
 @inner
@@ -590,14 +622,16 @@ def request_words(floats, ints, o, s, t, count, fanout, any_odd, pad, work):
     """Words slot ``s`` is asked for by its child, and those asked for the first time."""
     copies, child, outcome = work.copies, work.child, work.outcome
     above = load(copies, (s, t))
-    requests = load(child, (CHILD_WORDS, t)) * load(child, (CHILD_AGAIN, t)) * above
+    requests = load(child, (s + 1, CHILD_WORDS, t)) * load(child, (s + 1, CHILD_AGAIN, t)) * above
     first = floats[o, work.bounds.shape[1] + SIZE + t] * above
     if any_odd:
         store(outcome, 0, 1.0)
         store(outcome, 1, 1.0)
         odd_requests(floats, ints, o, s, t, count, fanout, pad, work, outcome)
         requests, first = requests * load(outcome, 0), first * load(outcome, 1)
-    return requests * load(child, (CHILD_SHARE, t)), first
+    if t == INPUT:
+        requests = requests * load(work.share, s + 1)
+    return requests, first
 
 
 @inlined
@@ -610,7 +644,7 @@ def fill_words(floats, ints, o, s, t, count, fanout, residual, any_odd, pad, wor
     if t == INPUT:
         words = window_words(floats, ints, o, s, count, fanout, residual, any_odd, pad, work)
     elif pad:
-        words = charged_in_full(ints[o, MASK + t], floats, o, s, work)
+        words = charged_in_full(MOVES + t, floats, ints, o, s, work)
     else:
         words = spread(size)
     repeats, below = load(again, (s, t)), load(copies, (s, t))
@@ -622,40 +656,49 @@ def fill_words(floats, ints, o, s, t, count, fanout, residual, any_odd, pad, wor
         fills, first = fills * load(outcome, 0), first * load(outcome, 1)
     if t == OUTPUT:
         fills = fills - first
-    store(child, (CHILD_WORDS, t), where(keeps, words, load(child, (CHILD_WORDS, t))))
-    store(child, (CHILD_AGAIN, t), where(keeps, repeats, load(child, (CHILD_AGAIN, t))))
-    store(child, (CHILD_SLOT, t), where(keeps, float(s), load(child, (CHILD_SLOT, t))))
-    store(child, (CHILD_SHARE, t), where(keeps, 1.0, load(child, (CHILD_SHARE, t))))
-    store(child, (CHILD_LINKS, t), where(keeps, 0.0, load(child, (CHILD_LINKS, t))))
+    # Written to another place than read from: a masked store is slow.
+    store(child, (s, CHILD_WORDS, t), where(keeps, words, load(child, (s + 1, CHILD_WORDS, t))))
+    store(child, (s, CHILD_AGAIN, t), where(keeps, repeats, load(child, (s + 1, CHILD_AGAIN, t))))
+    store(child, (s, CHILD_LINKS, t), where(keeps, 0.0, load(child, (s + 1, CHILD_LINKS, t))))
+    if t == INPUT:
+        store(work.share, s, where(keeps, 1.0, load(work.share, s + 1)))
+    if any_odd:
+        store(
+            child, (s, CHILD_SLOT, t), where(keeps, float(s), load(child, (s + 1, CHILD_SLOT, t)))
+        )
     return fills
 
 
 @inlined
-def charge_slots(floats, ints, o, count, fanout, cycles, residual, any_odd, pad, work):
+def charge_slots(
+    floats, ints, o, count, fanout, cycles, residual, any_odd, pad, slot_table, engine, e, wanted,
+    work,
+):  # fmt: skip
     """Inside out: count what every storage does for its operands, and price it.
 
     Every storage moves whole blocks. The slowest of compute and every storage's read, write and
     shared port sets the latency (perfect overlap). Leakage runs over all hardware for that time.
     """
-    used, kept, table, scalars = work.used, work.kept, work.table, work.scalars
+    used, kept = work.used, work.kept
     child, counted, outcome = work.child, work.counted, work.outcome
     slot_count, dim_count = work.bounds.shape[0], work.bounds.shape[1]
-    compute = round_up(cycles * load(scalars, MAC_CYCLES))
+    compute = round_up(cycles * engine[e, MAC_CYCLES])
     worst, bound_slot, overflow = compute, spread(-1.0), spread(0.0)
     energy, network = spread(0.0), spread(0.0)
     start_at_units(floats, ints, o, pad, work)
     for u in range(slot_count):
         s = slot_count - 1 - u
         if fanout[s]:
-            cross_fanout(floats, ints, o, s, count, pad, work)
+            cross_fanout(floats, ints, o, s, count, any_odd, pad, slot_table, e, work)
             continue
         instances = load(used, s)
-        per_block = 1.0 / (load(table, (s, BLOCK)) * instances)
+        per_block = 1.0 / (slot_table[e, s, BLOCK] * instances)
         read_bits, write_bits, held = spread(0.0), spread(0.0), spread(0.0)
         blocks_read, blocks_written = spread(0.0), spread(0.0)
         for t in range(3):
             keeps = load(kept, (s, t)) > 0.0
             if not anywhere(keeps):
+                pass_child(ints, o, s, t, any_odd, work)
                 continue
             reads, first = request_words(
                 floats, ints, o, s, t, count, fanout, any_odd, pad, work
@@ -665,43 +708,47 @@ def charge_slots(floats, ints, o, count, fanout, cycles, residual, any_odd, pad,
                 updates = reads
                 reads = reads - first
                 flow = flow + reads
-            network = network + where(keeps, flow * load(child, (CHILD_LINKS, t)), 0.0)
+            network = network + where(keeps, flow * load(child, (s + 1, CHILD_LINKS, t)), 0.0)
             if s > 0:
                 fills = fill_words(
                     floats, ints, o, s, t, count, fanout, residual, any_odd, pad, work
                 )  # fmt: skip
             reads, fills = where(keeps, reads, 0.0), where(keeps, fills, 0.0)
             updates = where(keeps, updates, 0.0)
-            store(counted, (s, t, READS), reads)
-            store(counted, (s, t, FILLS), fills)
-            store(counted, (s, t, UPDATES), updates)
-            bits = load(table, (s, BITS + t))
+            if wanted:
+                store(counted, (s, t, READS), reads)
+                store(counted, (s, t, FILLS), fills)
+                store(counted, (s, t, UPDATES), updates)
+            bits = slot_table[e, s, BITS + t]
             held = held + where(keeps, tile_words(t, floats, ints, o, s, work) * bits, 0.0)
             reads, fills, updates = reads * bits, fills * bits, updates * bits
             if s == 0 and t == OUTPUT:
                 # The last update of a word writes it in its final precision.
-                saving = bits - load(scalars, FINAL_BITS)
+                saving = bits - engine[e, FINAL_BITS]
                 updates = updates - saving * floats[o, dim_count + SIZE + OUTPUT]
             blocks_read = blocks_read + blocks_of(reads, per_block)
             blocks_written = blocks_written + blocks_of(fills, per_block)
             blocks_written = blocks_written + blocks_of(updates, per_block)
             read_bits = read_bits + reads
             write_bits = write_bits + (fills + updates)
-        overflow = larger(overflow, held / load(table, (s, CAPACITY)) - 1.0)
+        overflow = larger(overflow, held / slot_table[e, s, CAPACITY] - 1.0)
         energy = energy + instances * (
-            blocks_read * load(table, (s, READ_J)) + blocks_written * load(table, (s, WRITE_J))
+            blocks_read * slot_table[e, s, READ_J] + blocks_written * slot_table[e, s, WRITE_J]
         )
         demand = larger(
-            read_bits * load(table, (s, READ_SLOW)), write_bits * load(table, (s, WRITE_SLOW))
+            read_bits * slot_table[e, s, READ_SLOW], write_bits * slot_table[e, s, WRITE_SLOW]
         )
-        demand = larger(demand, (read_bits + write_bits) * load(table, (s, SHARED_SLOW)))
+        demand = larger(demand, (read_bits + write_bits) * slot_table[e, s, SHARED_SLOW])
         demand = demand / instances
         demand = round_up(demand - 1e-12 * demand)
         # Of equally slow slots the outermost is named, and compute before all of them.
         bound_slot = where((demand >= worst) & (demand > compute), float(s), bound_slot)
         worst = larger(worst, demand)
-    leak = load(scalars, ALL_LEAK_W) * worst / load(scalars, CLOCK_HZ)
-    mac_energy = floats[o, dim_count + MACS] * load(scalars, MAC_J)
+    leak_w = engine[e, MAC_LEAK_W] * engine[e, MAC_COUNT]
+    for s in range(slot_count):
+        leak_w += slot_table[e, s, LEAK_W] * slot_table[e, s, INSTANCES]
+    leak = worst * (leak_w / engine[e, CLOCK_HZ])
+    mac_energy = floats[o, dim_count + MACS] * engine[e, MAC_J]
     store(outcome, CYCLES, worst)
     store(outcome, ENERGY_J, energy + network + mac_energy + leak)
     store(outcome, COMPUTE_CYCLES, compute)
@@ -712,28 +759,13 @@ def charge_slots(floats, ints, o, count, fanout, cycles, residual, any_odd, pad,
     store(outcome, LEAK_J, leak)
 
 
-@inner
+@inlined
 def evaluate_block(
-    floats, ints, o, first, count, factors, order, keep, fanout, pad, slot_table, engine,
-    engine_of, work, results, counts,
+    floats, ints, o, first, count, factors, order, keep, fanout, pad, slot_table, engine, e,
+    work, results, counts,
 ):  # fmt: skip
-    """Evaluate up to ``LANES`` mappings of one problem.
-
-    Args:
-        floats, ints, o: Problem tables (see ``problem.py``) and the row of this problem.
-        first, count: The rows of ``factors``, ``order``, ``results`` and ``counts`` to evaluate.
-        factors: float64[N, S, D], whole numbers whose product over slots >= extent; ``order``
-            integer[N, S, D], loop order outer to inner (of no meaning in fanouts); ``keep``
-            bool[N or 1, S, 3], which operands a slot stores (slot 0: all).
-        fanout: bool[S], which slots are spatial.
-        pad: Charge residual tiles as full ones (Timeloop's way) instead of exactly.
-        slot_table: float64[E, S, SLOT_COLUMNS]; ``engine`` float64[E, ENGINE_COLUMNS].
-        engine_of: int64[N or 1], the row of both for every mapping.
-        work: From :func:`make_work`, used with no other ``slot_table``.
-        results: float64[N, RESULTS], written.
-        counts: float64[N, S, 3, 3], written, or of length 0 when not wanted.
-    """
-    load_rows(first, count, factors, order, keep, fanout, slot_table, engine, engine_of, work)
+    """Evaluate ``count`` <= ``LANES`` rows from ``first`` on: problem ``o`` on engine ``e``."""
+    load_rows(first, count, factors, order, keep, fanout, work)
     bounds, effective, kept = work.bounds, work.effective, work.kept
     counted, outcome = work.counted, work.outcome
     cycles, residual = lay_tiles(floats, o, count, fanout, work)
@@ -744,11 +776,15 @@ def evaluate_block(
         cycles = load(outcome, 0)
         loops = effective
     repeat_loops(ints, o, fanout, loops, work)
-    charge_slots(floats, ints, o, count, fanout, cycles, residual, any_odd, pad, work)
+    wanted = counts.shape[0] > first
+    charge_slots(
+        floats, ints, o, count, fanout, cycles, residual, any_odd, pad, slot_table, engine, e,
+        wanted, work,
+    )  # fmt: skip
     for v in range(count):
         for c in range(RESULTS):
             results[first + v, c] = outcome[c, v]
-    if counts.shape[0] > first:
+    if wanted:
         for v in range(count):
             for s in range(fanout.shape[0]):
                 for t in range(3):
@@ -762,17 +798,25 @@ def evaluate_some(
     begin, end, problem_of, engine_of, floats, ints, factors, order, keep, fanout, pad,
     slot_table, engine, work, results, counts,
 ):  # fmt: skip
-    """Evaluate rows begin..end-1 in blocks; arguments as in :func:`evaluate_rows`."""
-    first = begin
+    """Evaluate rows begin..end-1 in blocks; arguments as in :func:`evaluate_rows`.
+
+    Args:
+        problem_of, engine_of: int64[N], or of length 1 where the same for all rows.
+        work: From :func:`make_work`.
+    """
+    first, last = begin, problem_of.shape[0] - 1
+    last_engine = engine_of.shape[0] - 1
     while first < end:
+        o, e = problem_of[min(first, last)], engine_of[min(first, last_engine)]
         count = 1
-        while (
-            count < LANES and first + count < end and problem_of[first + count] == problem_of[first]
-        ):
+        while count < LANES and first + count < end:
+            i = first + count
+            if problem_of[min(i, last)] != o or engine_of[min(i, last_engine)] != e:
+                break
             count += 1
         evaluate_block(
-            floats, ints, problem_of[first], first, count, factors, order, keep, fanout, pad,
-            slot_table, engine, engine_of, work, results, counts,
+            floats, ints, o, first, count, factors, order, keep, fanout, pad, slot_table, engine,
+            e, work, results, counts,
         )  # fmt: skip
         first += count
 
@@ -784,14 +828,16 @@ def evaluate_rows(
 ):  # fmt: skip
     """Evaluate many rows; row ``i`` is problem ``problem_of[i]`` on engine ``engine_of[i]``.
 
-    Fastest where neighbouring rows are mappings of one problem.
+    Fastest where neighbouring rows are mappings of one problem to one engine.
 
     Args:
         problem_of, engine_of: int64[N].
         floats, ints: Problem tables, see ``problem.py``.
-        factors: float64[N, S, D]; ``order`` integer[N, S, D]; ``keep`` bool[N or 1, S, 3];
-            ``fanout`` bool[S].
-        pad: See :func:`evaluate_block`.
+        factors: float64[N, S, D], whole numbers whose product over slots >= extent; ``order``
+            integer[N, S, D], loop order outer to inner (of no meaning in fanouts); ``keep``
+            bool[N or 1, S, 3], which operands a slot stores (slot 0: all).
+        fanout: bool[S], which slots are spatial.
+        pad: Charge residual tiles as full ones (Timeloop's way) instead of exactly.
         slot_table: float64[E, S, SLOT_COLUMNS]; ``engine`` float64[E, ENGINE_COLUMNS].
         results: float64[N, RESULTS], written.
         counts: float64[N, S, 3, 3], written, or of length 0 when not wanted.

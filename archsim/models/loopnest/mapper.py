@@ -326,13 +326,13 @@ def copy_row(factors, orders, source, target):
 
 @inner
 def judge(
-    floats, ints, o, engine_of, fanout, keep, slot_table, engine, objective, factors, orders,
-    results, best, candidates, work, no_counts,
+    floats, ints, problem_of, engine_of, fanout, keep, slot_table, engine, objective, factors,
+    orders, results, best, candidates, work, no_counts,
 ):  # fmt: skip
     """Evaluate the candidates in rows 1..; the best mapping ends in row 0. Returns its score."""
-    kernel.evaluate_block(
-        floats, ints, o, 1, candidates, factors, orders, keep, fanout, False, slot_table, engine,
-        engine_of, work, results, no_counts,
+    kernel.evaluate_some(
+        1, 1 + candidates, problem_of, engine_of, floats, ints, factors, orders, keep, fanout,
+        False, slot_table, engine, work, results, no_counts,
     )  # fmt: skip
     chosen = 0
     for w in range(1, candidates + 1):
@@ -386,15 +386,15 @@ def mutate(floats, o, dim_count, groups, group_count, order, factors, orders, w,
 
 @inner
 def map_operation(
-    floats, ints, o, engine_of, fanout, keep, slot_table, engine, template, objective, extra,
+    floats, ints, problem_of, engine_of, fanout, keep, slot_table, engine, template, objective, extra,
     unroll, alternatives, element, stationary, order, groups, fanout_slots, axes, width,
     factors, orders, results, tile, outside, steps, seen, probe, price, work, no_counts,
 ):  # fmt: skip
     """Map one operation on one engine; the best mapping ends in row 0.
 
     Args:
-        floats, ints, o: Problem tables and row.
-        engine_of: int64[1], engine row of ``slot_table`` and ``engine``.
+        floats, ints: Problem tables; ``problem_of`` int64[1], row of both.
+        engine_of: int64[1], row of ``slot_table`` and ``engine``.
         fanout: bool[S]; ``keep`` bool[1, S, 3], what the machine's slots hold.
         template, objective, extra: Template row, index into ``OBJECTIVES``, extra evaluations.
         unroll ... order: See :class:`TemplateTable`.
@@ -407,7 +407,7 @@ def map_operation(
     """
     dim_count = factors.shape[2]
     group_count = groups.shape[0]
-    e = engine_of[0]
+    o, e = problem_of[0], engine_of[0]
     best = np.inf
     # What stands if no candidate can be priced at all: finite, and far from fitting.
     for k in range(results.shape[1]):
@@ -449,8 +449,8 @@ def map_operation(
             finish(floats, o, factors, w)
             set_order(order, groups, group_count, orders, w, hold_inner, hold_outer, dim_count)
         best = judge(
-            floats, ints, o, engine_of, fanout, keep, slot_table, engine, objective, factors,
-            orders, results, best, candidates, work, no_counts,
+            floats, ints, problem_of, engine_of, fanout, keep, slot_table, engine, objective,
+            factors, orders, results, best, candidates, work, no_counts,
         )  # fmt: skip
     state = 88172645463325252
     for _ in range(extra // LANES):
@@ -464,7 +464,7 @@ def map_operation(
                     floats, o, dim_count, groups, group_count, order, factors, orders, w, state
                 )
         best = judge(
-            floats, ints, o, engine_of, fanout, keep, slot_table, engine, objective, factors,
-            orders, results, best, LANES, work, no_counts,
+            floats, ints, problem_of, engine_of, fanout, keep, slot_table, engine, objective,
+            factors, orders, results, best, LANES, work, no_counts,
         )  # fmt: skip
     return best

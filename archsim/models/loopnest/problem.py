@@ -11,16 +11,17 @@ from archsim.errors import InputError
 from archsim.models.loopnest.kernel import (
     COEFFICIENT,
     INPUT,
+    LISTS,
     MACS,
     MASK,
     MAX_DIMS,
     MAX_SLIDES,
+    MOVES,
     NONE,
     PROBLEM_INTS,
     SIZE,
     SLIDE_DIM,
     SLIDES,
-    SLIDING,
     STILL,
 )
 from archsim.workload.graph import CANONICAL_DIMS, Access, Einsum, Rank
@@ -36,10 +37,10 @@ class ProblemTable:
             the multiply-accumulates, the product of extents of the plain ranks of input, weight
             and output, the coefficients of the input's sliding ranks, and for each operand D flags,
             1.0 where a dimension does not move it.
-        ints: int64[O, PROBLEM_INTS]: for input, weight and output the bit mask of dimensions (of
-            extent > 1) that move it; the number of the input's sliding ranks (two dimensions, or a
-            coefficient above 1), the mask of all dimensions in them, and their dimensions, -1 for
-            none.
+        ints: int64[O, PROBLEM_INTS + LISTS * (D + 1)]: for input, weight and output the bit mask of
+            dimensions (of extent > 1) that move it; the number of the input's sliding ranks (two
+            dimensions, or a coefficient above 1) and their dimensions, -1 for none; then lists of
+            dimensions, see ``kernel.MOVES``.
     """
 
     dims: tuple[str, ...]
@@ -90,8 +91,8 @@ def pack(einsums: Sequence[Einsum], dims: Sequence[str] | None = None) -> Proble
         raise InputError("too many dimensions", found=len(dims), expected=f"at most {MAX_DIMS}")
     index = {name: i for i, name in enumerate(dims)}
     floats = np.ones((len(einsums), len(dims) + STILL + 3 * len(dims)))
-    ints = np.zeros((len(einsums), PROBLEM_INTS), np.int64)
-    ints[:, SLIDE_DIM:] = NONE
+    ints = np.zeros((len(einsums), PROBLEM_INTS + LISTS * (len(dims) + 1)), np.int64)
+    ints[:, SLIDE_DIM:PROBLEM_INTS] = NONE
     for o, einsum in enumerate(einsums):
         extents = einsum.extents
         for name, extent in extents.items():
@@ -122,9 +123,21 @@ def pack(einsums: Sequence[Einsum], dims: Sequence[str] | None = None) -> Proble
                 ints[o, SLIDES] += 1
                 for i, (dim, coefficient) in enumerate(rank):
                     ints[o, SLIDE_DIM + 2 * j + i] = index[dim]
-                    ints[o, SLIDING] |= 1 << index[dim]
                     floats[o, len(dims) + COEFFICIENT + 2 * j + i] = coefficient
+        _list_dimensions(ints[o], len(dims))
     return ProblemTable(tuple(dims), floats, ints)
+
+
+def _list_dimensions(row: np.ndarray, dim_count: int) -> None:
+    """Write the lists of dimensions of one problem behind its masks."""
+    masks = [int(mask) for mask in row[MASK : MASK + 3]]
+    slides = row[SLIDE_DIM : SLIDE_DIM + 2 * row[SLIDES]]
+    lists = [[d for d in range(dim_count) if mask >> d & 1] for mask in masks]
+    lists += [[d for d in range(dim_count) if not mask >> d & 1] for mask in masks]
+    lists.append([d for d in lists[MOVES] if d not in slides])
+    for place, dims in enumerate(lists):
+        at = PROBLEM_INTS + place * (dim_count + 1)
+        row[at : at + 1 + len(dims)] = [len(dims), *dims]
 
 
 def _moving_ranks(access: Access, extents: dict[str, int]) -> list[Rank]:

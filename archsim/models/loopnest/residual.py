@@ -131,20 +131,6 @@ def odd_repeats(
     return repeats
 
 
-@inner
-def distinct_share(m, n, step_p, step_r):
-    """Fraction of full windows that differ when a fanout unrolls both dimensions of a sliding rank.
-
-    Args:
-        m, n: Branches along the two dimensions; ``step_p``, ``step_r`` words between neighbours.
-    """
-    x, y = int(step_p), int(step_r)
-    while y > 0:
-        x, y = y, x % y
-    same = max(0.0, m - step_r / x) * max(0.0, n - step_p / x)
-    return (m * n - same) / (m * n)
-
-
 @serial
 def merged_windows(
     extent_p, extent_r, p, r, a, b, v, bounds, places, tiles, fanout, parent, child, at, place
