@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from archsim.errors import InputError
 from archsim.hardware import EngineTable
 from archsim.models.loopnest import kernel as k
 from archsim.models.loopnest.links import forward
@@ -141,7 +142,12 @@ class SparseNetwork:
         for t, access in enumerate(einsum.operands):
             shape = tuple(1 + sum(c * (extents[d] - 1) for d, c in rank) for rank in access.ranks)
             shapes.append(shape)
-            densities.append(density_of(workload.tensors.get(access.tensor), einsum, t, shape))
+            try:
+                densities.append(density_of(workload.tensors.get(access.tensor), einsum, t, shape))
+            except InputError as error:
+                raise InputError(
+                    error.message, source=workload.name, field=access.tensor, found=error.found
+                ) from None
         return shapes, densities
 
     def _bits(self, prepared: list, scale: np.ndarray) -> np.ndarray:

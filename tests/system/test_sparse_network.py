@@ -173,3 +173,17 @@ def test_wrong_densities_are_refused(rule, capsys):
     command = ["evaluate", "-w", "alexnet", "-m", "tiny_sparse", "--density", rule]
     assert main(command) == 2
     assert "density" in capsys.readouterr().err
+
+
+def test_a_pattern_that_does_not_fit_is_refused_with_its_file(tmp_path, capsys):
+    path = tmp_path / "matrix.yaml"
+    path.write_text(
+        "name: matrix\ntensors:\n  x: {shape: [4, 6], role: input, density: 0.5, pattern: band 1}\n"
+        "operations:\n  - {name: g, kind: gemm, in: x, rows: 4, inner: 6, columns: 5}\n"
+    )
+    assert main(["evaluate", "-w", str(path), "-m", "tiny_sparse"]) == 2
+    message = capsys.readouterr().err
+    assert "matrix.yaml" in message
+    assert "band 1 is 0.458333 here" in message
+    path.write_text(path.read_text().replace("density: 0.5", "density: 0.45833333"))
+    assert main(["evaluate", "-w", str(path), "-m", "tiny_sparse"]) == 0
