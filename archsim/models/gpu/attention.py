@@ -1,9 +1,9 @@
 """Attention on a GPU: tiled prefill, and decode with the cache split over the SMs.
 
-**Prefill** (flash-style). A block of 128 queries of one head walks over tiles of keys; with a causal
-mask it stops at the diagonal, with a window it starts where the window does. A tile costs its two
-products on the tensor units and one exponential a score; blocks are dealt to the SMs, and no
-schedule is shorter than the longest block. Before it, the new keys and values enter the paged
+**Prefill** (flash-style). A block of 128 queries of one head walks over tiles of keys; with the
+causal mask it stops at the diagonal, with a window it starts where the window does. A tile costs
+its two products on the tensor units and one exponential a score; blocks are dealt to the SMs, and
+no schedule is shorter than the longest block. Before it, the new keys and values enter the paged
 cache (with rotary embedding in some libraries, which then also moves the queries).
 
 **Decode**. One new token a sequence: the keys and values of one KV head are read once for the group

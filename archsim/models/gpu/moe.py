@@ -1,0 +1,237 @@
+"""A mixture-of-experts layer on a GPU: grouped products over unevenly loaded experts.
+
+Every expert multiplies its own tokens: ``ceil(tokens / tile_m)`` blocks of rows an expert, however
+few tokens it has, and only experts with tokens read their weights. Both products (gate and up
+together, then down) run in waves over the SMs as ``archsim.models.gpu.gemm`` describes, without
+split reductions; between them rows are permuted, activated and combined.
+
+The tile is the cheapest of a list where a library was tuned for the shape. Triton kernels without
+a tuned configuration (vLLM) take 16 x 32 while there are no more tokens than experts, else 64 x 64.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from archsim.errors import InputError
+from archsim.models.gpu.constants import GpuConstants, constants_for
+from archsim.models.gpu.cost import GpuCost, data_energy
+from archsim.models.gpu.device import DTYPE_BYTES, GpuDevice
+
+Floats = NDArray[np.float64]
+#: Tiles tried where kernels are tuned, and those of Triton's defaults (few, many tokens).
+TUNED_TILES = ((16, 64), (16, 128), (32, 64), (64, 128), (128, 128), (128, 256))
+DEFAULT_TILES = ((16, 32), (64, 64))
+ROW_TILES = (16, 32, 64, 128)
+
+
+def expert_loads(
+    tokens: int,
+    experts: int,
+    top_k: int,
+    *,
+    skew: float = 0.0,
+    groups: int = 1,
+    by_group: bool = True,
+    draws: int = 1,
+    rng: np.random.Generator | None = None,
+) -> Floats:
+    """Tokens of every expert of the fullest group.
+
+    Args:
+        tokens: Routed.
+        experts: All of them.
+        top_k: Experts a token goes to.
+        skew: Exponent of the power law that popularities follow; 0: all alike.
+        groups: Devices the experts are spread over.
+        by_group: What rounding leaves over is dealt to the groups in turn, else to all experts.
+        draws: Samples of the popularities.
+        rng: For the samples; default one seeded with 0.
+
+    Returns:
+        float64[draws, experts / groups]; rows of one draw where ``skew`` is 0.
+
+    Raises:
+        InputError: The experts do not divide among the groups, or more are chosen than there are.
+
+    Example:
+        >>> expert_loads(6, 4, 2).tolist()
+        [[3.0, 3.0, 3.0, 3.0]]
+    """
+    if experts % groups or not 1 <= top_k <= experts:
+        raise InputError(
+            "experts must divide among groups and top_k be at most their number",
+            found=(experts, groups, top_k),
+        )
+    target = tokens * top_k
+    if skew == 0.0:
+        counts = np.full((1, experts), float(target // experts))
+        counts[
+            0,
+            np.round(np.arange(target % experts) * experts / max(target % experts, 1)).astype(int),
+        ] += 1
+    else:
+        rng = rng or np.random.default_rng(0)
+        low, high = (1.0, 0.8 * tokens) if target > experts else (0.01, 2.0)
+        b = 1.0 - skew if skew != 1.0 else 1e-9
+        uniform = rng.random((draws, experts))
+        popularity = ((high**b - low**b) * uniform + low**b) ** (1 / b)
+        counts = np.round(popularity / popularity.sum(1, keepdims=True) * target)
+        counts = np.minimum(counts, tokens)
+        for row in counts:
+            _adjust(row.reshape(groups if by_group else 1, -1), target, tokens)
+    grouped = counts.reshape(len(counts), groups, experts // groups)
+    return grouped[np.arange(len(counts)), grouped.sum(2).argmax(1)]
+
+
+def _adjust(parts: Floats, target: float, most: float) -> None:
+    """Make float64[parts, experts] add up: one more for the smallest, one less for the largest.
+
+    The parts take turns; those that are full (or empty) are passed over. ``target`` is at most
+    ``most`` times the experts, so that some part can always move.
+    """
+    while missing := int(target - parts.sum()):
+        sign = 1 if missing > 0 else -1
+        movable = parts < most if sign > 0 else parts > 0
+        able = np.flatnonzero(movable.any(1))
+        share = np.zeros(len(parts), dtype=np.int64)
+        share[able] = abs(missing) // len(able) + (np.arange(len(able)) < abs(missing) % len(able))
+        order = np.argsort(np.where(movable, sign * parts, np.inf), axis=1, kind="stable")
+        rank = np.argsort(order, axis=1)
+        parts += sign * (movable & (rank < share[:, None]))
+
+
+def load_figures(expert_tokens: ArrayLike) -> dict[str, Floats]:
+    """What the cost needs of the loads float64[..., experts]: totals and blocks by row tile."""
+    loads = np.asarray(expert_tokens, float)
+    if loads.ndim < 1 or (loads.size and not (np.isfinite(loads).all() and loads.min() >= 0)):
+        raise InputError("tokens of experts must be finite and not negative", field="expert_tokens")
+    figures = {
+        "total": loads.sum(-1),
+        "active": (loads > 0).sum(-1).astype(float),
+        "experts": np.full(loads.shape[:-1], float(loads.shape[-1])),
+    }
+    for tile in ROW_TILES:
+        figures[str(tile)] = np.ceil(loads / tile).sum(-1)
+    return figures
+
+
+def _products(
+    p: dict[str, float], device: GpuDevice, rate: float, wide: float, stored: ArrayLike,
+    figures: dict[str, Floats], sizes: tuple[Floats, Floats, float], tile: tuple[int, int],
+    efficiency: float, read: float,
+) -> tuple[Floats, Floats, Floats]:  # fmt: skip
+    """Latency, computing and memory time of both grouped products with one tile."""
+    hidden, inner, gates = sizes
+    blocks = figures[str(tile[0])]
+    latency = compute = memory = np.zeros(np.broadcast_shapes(blocks.shape, hidden.shape))
+    width = 128.0 / wide
+    for n, k in ((gates * inner, hidden), (hidden, inner)):
+        count = blocks * np.ceil(n / tile[1])
+        steps = np.ceil(k / width)
+        busy = count / device.sms * steps * 2.0 * tile[0] * tile[1] * width
+        busy = busy / (rate * efficiency / device.sms)
+        waves = np.ceil(count / (device.sms * p["resident"]))
+        c = np.maximum(busy, waves * (steps * p["k_step_s"] + p["tile_s"]))
+        moved = figures["active"] * n * k * stored + figures["total"] * (k * wide + n * 2.0)
+        m = moved / (device.bandwidth_bytes_per_s * read)
+        latency = latency + np.maximum(c, m) + p["overlap"] * np.minimum(c, m)
+        compute, memory = compute + c, memory + m
+    return latency, compute, memory
+
+
+def evaluate_moe(
+    device: GpuDevice,
+    expert_tokens: ArrayLike,
+    hidden: ArrayLike,
+    intermediate: ArrayLike,
+    dtype: str = "bf16",
+    *,
+    routed: ArrayLike | None = None,
+    tokens: ArrayLike | None = None,
+    gated: bool = True,
+    block_scaled: bool = False,
+    weight_bytes: ArrayLike | None = None,
+    tuned: ArrayLike = True,
+    constants: GpuConstants | None = None,
+) -> GpuCost:
+    """Latency and energy of one layer of experts on one device, routing included.
+
+    Args:
+        device: The GPU.
+        expert_tokens: Tokens of each expert held here, float[..., experts]; ``load_figures`` of
+            it is accepted too.
+        hidden: Width of the model.
+        intermediate: Width of one expert on this device.
+        dtype: Number format of the products.
+        routed: Token-expert pairs permuted; default those that arrive here.
+        tokens: Tokens that results are added up for; default the pairs.
+        gated: Two products before the activation.
+        block_scaled: fp8 with one scale a 128 x 128 block.
+        weight_bytes: Bytes of one weight where stored narrower than ``dtype``.
+        tuned: The library has a tile chosen for these shapes.
+        constants: Calibrated constants; default those of the device's generation.
+
+    Raises:
+        InputError: A load is negative or not finite, or a number format unknown.
+
+    Example:
+        >>> from archsim.models.gpu import gpu_device
+        >>> cost = evaluate_moe(gpu_device("h100"), expert_loads(64, 8, 2), 4096, 14336)
+        >>> 0.8 < float(cost.latency_s[0]) * 1e3 < 1.2
+        True
+    """
+    if dtype not in DTYPE_BYTES:
+        raise InputError("unknown number format", found=dtype, expected=", ".join(DTYPE_BYTES))
+    wide = DTYPE_BYTES[dtype]
+    stored = np.asarray(wide if weight_bytes is None else weight_bytes, float)
+    named = constants or constants_for(device)
+    kernel = "moe" if wide >= 2 else "moe_8bit_block" if block_scaled else "moe_8bit"
+    p = dict(named.kernels[kernel] if kernel in named.kernels else named.kernel("moe"))
+    figures = expert_tokens if isinstance(expert_tokens, dict) else load_figures(expert_tokens)
+    total = figures["total"]
+    h, i = np.asarray(hidden, float), np.asarray(intermediate, float)
+    for name, value in (("hidden", h), ("intermediate", i)):
+        if value.size and not (np.isfinite(value).all() and value.min() >= 1):
+            raise InputError("a size is not positive", field=name, found=float(value.min()))
+    pairs = total if routed is None else np.asarray(routed, float)
+    added = pairs if tokens is None else np.asarray(tokens, float)
+    sizes = (h, i, 2.0 if gated else 1.0)
+    rate = device.peak(dtype)
+    common = (p, device, rate, wide, stored, figures, sizes)
+    tried = [
+        _products(*common, tile, p["tensor_efficiency"], p["read_efficiency"])
+        for tile in TUNED_TILES
+    ]
+    best = np.argmin(np.stack([t[0] for t in tried]), axis=0)[None]
+
+    def pick(index: int) -> Floats:
+        return np.take_along_axis(np.stack([t[index] for t in tried]), best, axis=0)[0]
+
+    latency, compute, memory = (pick(index) for index in range(3))
+    if "default_efficiency" in p:
+        few = _products(*common, DEFAULT_TILES[0], p["small_efficiency"], p["read_efficiency"])
+        many = _products(
+            *common, DEFAULT_TILES[1], p["default_efficiency"], p["default_read_efficiency"]
+        )
+        chosen = [
+            np.where(added <= figures["experts"], a, b) for a, b in zip(few, many, strict=True)
+        ]
+        latency, compute, memory = (
+            np.where(tuned, a, b) for a, b in zip((latency, compute, memory), chosen, strict=True)
+        )
+    permuted = pairs * (h * 2.0 * 2.0 + i * 2.0 * 3.0) + added * h * 2.0
+    around = permuted / (device.bandwidth_bytes_per_s * p["move_efficiency"])
+    around = around + figures["experts"] * p["expert_s"] + pairs * p["token_s"]
+    flops = 2.0 * total * h * i * (sizes[2] + 1.0)
+    dram = figures["active"] * h * i * (sizes[2] + 1.0) * stored + permuted
+    latency, around, flops, dram, compute, memory = np.broadcast_arrays(
+        p["launch_s"] + latency + around, around, flops, dram, compute, memory
+    )
+    joules = data_energy(device, dtype, flops, dram, 2.0 * dram)
+    return GpuCost.of_rows(
+        latency.shape, device, latency, joules, flops, dram,
+        {"compute_s": compute, "memory_s": memory, "permute_s": around,
+         "launch_s": np.full(latency.shape, p["launch_s"])},
+    )  # fmt: skip

@@ -1,0 +1,448 @@
+"""Measured GPU kernels: the reference files as rows the kernel models can be compared with."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from archsim.errors import InputError, MissingExtraError
+from archsim.models.gpu import (
+    GpuConstants,
+    evaluate_collective,
+    evaluate_decode,
+    evaluate_gemm,
+    evaluate_moe,
+    evaluate_prefill,
+    expert_loads,
+    gpu_device,
+    load_figures,
+)
+from archsim.validate.references import references
+
+Floats = NDArray[np.float64]
+Table = dict[str, NDArray]
+Predict = Callable[[GpuConstants | None, NDArray], Floats]
+#: Every fifth shape is held back from calibration.
+FOLDS = 5
+#: (experts on the device, width) with a configuration for A100 SXM 80 GB in vLLM 0.14
+#: (``fused_moe/configs``), as far as they occur in the data.
+TUNED = {
+    (8, 1792), (8, 2048), (8, 3584), (8, 4096), (8, 7168), (1, 14336), (128, 192), (16, 2688),
+}  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """One operator on one device.
+
+    Attributes:
+        operator: For tables.
+        device: Shipped machine.
+        kernel: Kernel whose constants it tests, in ``constants.yaml``.
+        source: Data set.
+        target: Mean relative error to reach on what is held back; None: for information.
+        shapes: Columns that describe a row, for the worst one.
+        latency_s: Measured.
+        held: Rows held back from calibration.
+        predict: Latency of some rows (indices) with given constants.
+        calibrated: Its other rows are what the constants are fitted to.
+    """
+
+    operator: str
+    device: str
+    kernel: str
+    source: str
+    target: float | None
+    shapes: Table
+    latency_s: Floats
+    held: NDArray[np.bool_]
+    predict: Predict
+    calibrated: bool = True
+
+    def describe(self, row: int) -> str:
+        """Shape of one row."""
+        return " ".join(f"{k}={v[row]:g}" if v.dtype.kind in "fiu" else str(v[row])
+                        for k, v in self.shapes.items())  # fmt: skip
+
+
+def read_parquet(path: Path) -> Table:
+    """Columns of a parquet file.
+
+    Raises:
+        MissingExtraError: pyarrow is not installed.
+        InputError: The file is no parquet file.
+    """
+    try:
+        import pyarrow.parquet as parquet
+    except ImportError:
+        raise MissingExtraError("pyarrow", "validation") from None
+    try:
+        table = parquet.read_table(path)
+    except (OSError, ValueError) as error:
+        raise InputError(f"cannot read: {error}", source=path) from None
+    return {name: np.array(table.column(name).to_pylist()) for name in table.column_names}
+
+
+def read_csv(path: Path) -> Table:
+    """Columns of a CSV file with a header; numbers where all are."""
+    try:
+        with path.open(newline="", encoding="utf-8") as lines:
+            rows = list(csv.DictReader(lines))
+    except OSError as error:
+        raise InputError(f"cannot read: {error.strerror}", source=path) from None
+    columns: Table = {}
+    for name in rows[0] if rows else ():
+        values = [row[name] for row in rows]
+        try:
+            columns[name] = np.array([float(v) for v in values])
+        except ValueError:
+            columns[name] = np.array(values)
+    return columns
+
+
+def held_back(*columns: NDArray) -> NDArray[np.bool_]:
+    """Every fifth shape, chosen by a hash of its columns: all rows of a shape fall together."""
+    primes = (7919, 104729, 131, 31, 17)
+    code = sum(
+        (np.asarray(c).astype(np.int64) * p for c, p in zip(columns, primes, strict=False)),
+        start=np.zeros(len(columns[0]), np.int64),
+    )
+    return code % 97 % FOLDS == 0
+
+
+def _take(table: Table, rows: NDArray) -> Table:
+    return {name: column[rows] for name, column in table.items()}
+
+
+def _file(device: str, pattern: str) -> Path | None:
+    found = sorted((references("gpu") / "aiconfigurator" / f"{device}_sxm").glob(pattern))
+    return found[0] if found else None
+
+
+def _generation(device: str) -> str:
+    return "TensorRT-LLM" if device == "h100" else "vLLM"
+
+
+def gemm_sets(device: str) -> list[Measured]:
+    """Matrix products of aiconfigurator, one set a number format."""
+    path = _file(device, "gemm/*/*/gemm_perf.parquet")
+    if path is None:
+        return []
+    table, gpu, sets = read_parquet(path), gpu_device(device), []
+    for name, dtype in (("bfloat16", "bf16"), ("fp8", "fp8"), ("fp8_block", "fp8")):
+        t = _take(table, np.flatnonzero(table["gemm_dtype"] == name))
+        if not len(t["m"]):
+            continue
+        size = 2.0 if dtype == "bf16" else 1.0
+        # the collectors run several copies of the weights in turn: 6 (vLLM), up to 5 (TensorRT)
+        copies = np.full(len(t["m"]), 6.0)
+        if device == "h100":
+            copies = np.clip(np.ceil(gpu.l2_bytes / (t["n"] * t["k"] * size)), 1, 5)
+
+        def predict(c, rows, t=t, copies=copies, dtype=dtype):
+            m, n, k = (t[x][rows] for x in "mnk")
+            return evaluate_gemm(
+                gpu, m, n, k, dtype, weight_copies=copies[rows], constants=c
+            ).latency_s
+
+        sets.append(
+            Measured(
+                f"GEMM {name}",
+                device,
+                "gemm",
+                f"aiconfigurator, {_generation(device)}",
+                0.07 if dtype == "bf16" else None,
+                {x: t[x] for x in "mnk"},
+                t["latency"] * 1e-3,
+                held_back(t["n"], t["k"]),
+                predict,
+                dtype == "bf16",
+            )  # fmt: skip
+        )
+    return sets
+
+
+def attention_sets(device: str) -> list[Measured]:
+    """Prefill and decode of aiconfigurator; short windows apart."""
+    sets: list[Measured] = []
+    for phase in ("context", "generation"):
+        path = _file(device, f"attention/*/*/{phase}_attention_perf.parquet")
+        if path is not None:
+            table = read_parquet(path)
+            window = table.get("window_size", np.zeros(len(table["latency"]), int))
+            table["window"] = window
+            short = (window > 0) & (window <= 128)
+            one = (table["isl"] == 1) & (phase == "context")
+            build = _decode_set if phase == "generation" else _prefill_set
+            for kind, rows in (
+                ("", ~short & ~one),
+                ("window 128", short & ~one),
+                ("one token", one),
+            ):
+                if rows.any():
+                    sets.append(build(device, _take(table, np.flatnonzero(rows)), kind))
+    return sets
+
+
+def _attention_shapes(t: Table) -> Table:
+    return {
+        "batch": t["batch_size"], "tokens": t["isl"] + t["step"], "heads": t["num_heads"],
+        "kv_heads": t["num_key_value_heads"], "dim": t["head_dim"], "window": t["window"],
+        "kv": t["kv_cache_dtype"],
+    }  # fmt: skip
+
+
+def _attention_fold(t: Table) -> NDArray[np.bool_]:
+    code = (
+        t["batch_size"] * 131 + t["num_heads"] * 7919 + t["num_key_value_heads"] * 104729
+        + t["head_dim"] * 31
+    )  # fmt: skip
+    return code % 97 % FOLDS == 0
+
+
+def _by_format(t: Table, rows: NDArray, run: Callable[[NDArray, str, str], Floats]) -> Floats:
+    out = np.empty(len(rows))
+    for wide in ("bfloat16", "fp8"):
+        for stored in ("bfloat16", "fp8"):
+            chosen = np.flatnonzero(
+                (t["attn_dtype"][rows] == wide) & (t["kv_cache_dtype"][rows] == stored)
+            )
+            if len(chosen):
+                names = {"bfloat16": "bf16", "fp8": "fp8"}
+                out[chosen] = run(rows[chosen], names[wide], names[stored])
+    return out
+
+
+def _prefill_set(device: str, t: Table, kind: str) -> Measured:
+    gpu = gpu_device(device)
+    window = np.where(t["window"] > 0, t["window"], np.inf)
+
+    if kind == "one token" and device == "a100":  # vLLM runs its decode kernel
+        return _decode_set(device, t, kind)
+
+    def predict(c, rows):
+        return _by_format(t, rows, lambda r, wide, kv: evaluate_prefill(
+            gpu, t["batch_size"][r], t["isl"][r], t["num_heads"][r], t["num_key_value_heads"][r],
+            t["head_dim"][r], wide, kv_dtype=kv, window=window[r], constants=c).latency_s)  # fmt: skip
+
+    return Measured(
+        f"prefill, {kind}" if kind else "prefill attention", device, "prefill",
+        f"aiconfigurator, {_generation(device)}", None if kind else 0.12, _attention_shapes(t),
+        t["latency"] * 1e-3, _attention_fold(t), predict, not kind,
+    )  # fmt: skip
+
+
+def _decode_set(device: str, t: Table, kind: str) -> Measured:
+    gpu = gpu_device(device)
+    window = np.where(t["window"] > 0, t["window"], np.inf)
+    # vLLM's FlashAttention-2 splits the cache only where it packs a group of query heads
+    unsplit = (t["num_heads"] == t["num_key_value_heads"]) & (device == "a100")
+
+    def predict(c, rows):
+        out = np.empty(len(rows))
+        for split in ("fixed", "none"):
+            chosen = np.flatnonzero(unsplit[rows] == (split == "none"))
+            if not len(chosen):
+                continue
+            out[chosen] = _by_format(t, rows[chosen], lambda r, wide, kv, split=split: (
+                evaluate_decode(gpu, t["batch_size"][r], t["step"][r] + t["isl"][r],
+                                t["num_heads"][r], t["num_key_value_heads"][r], t["head_dim"][r],
+                                kv, split=split, window=window[r], resident=True, constants=c
+                                ).latency_s))  # fmt: skip
+        return out
+
+    return Measured(
+        f"{'prefill' if kind == 'one token' else 'decode'}, {kind}" if kind else "decode attention", device, "decode",
+        f"aiconfigurator, {_generation(device)}", None if kind else 0.12, _attention_shapes(t),
+        t["latency"] * 1e-3, _attention_fold(t), predict, not kind,
+    )  # fmt: skip
+
+
+def moe_sets(device: str) -> list[Measured]:
+    """Layers of experts of aiconfigurator, one set a number format."""
+    path = _file(device, "moe/*/*/moe_perf.parquet")
+    if path is None:
+        return []
+    table = read_parquet(path)
+    figures = _loads(table, by_group=device == "h100")
+    names = ("bfloat16", "fp8", "fp8_block", "w4a16_mxfp4")
+    return [
+        _moe_set(device, name, _take(table, rows), _take(figures, rows))
+        for name in names
+        if len(rows := np.flatnonzero(table["moe_dtype"] == name))
+    ]
+
+
+def _loads(t: Table, by_group: bool) -> Table:
+    """Figures of the loads of every row, the mean of five draws as in the measurement."""
+    rng, cache, columns = np.random.default_rng(7), {}, []
+    keys = zip(*(t[x].tolist() for x in (
+        "num_tokens", "num_experts", "topk", "moe_ep_size", "distribution")), strict=True)  # fmt: skip
+    for key in keys:
+        if key not in cache:
+            tokens, experts, top_k, groups, law = key
+            skew = 0.0 if law == "balanced" else float(law.rsplit("_", 1)[-1])
+            loads = expert_loads(
+                tokens,
+                experts,
+                top_k,
+                skew=skew,
+                groups=groups,
+                by_group=by_group,
+                draws=5,
+                rng=rng,
+            )
+            cache[key] = {name: value.mean() for name, value in load_figures(loads).items()}
+        columns.append(cache[key])
+    return {name: np.array([row[name] for row in columns]) for name in columns[0]}
+
+
+def _moe_set(device: str, name: str, t: Table, figures: Table) -> Measured:
+    gpu = gpu_device(device)
+    inner = t["inter_size"] / t["moe_tp_size"]
+    vllm = device == "a100"
+    local = t["num_experts"] // t["moe_ep_size"]
+    tuned = np.array([not vllm or pair in TUNED for pair in zip(local.tolist(), inner.tolist(), strict=True)])  # fmt: skip
+    gated = np.array(["nongated" not in source for source in t["kernel_source"].tolist()])
+    dtype = "bf16" if name in ("bfloat16", "w4a16_mxfp4") else "fp8"
+    # 4-bit weights with one 8-bit scale for 32 of them
+    stored = 4.25 / 8 if name == "w4a16_mxfp4" else None
+
+    def predict(c, rows):
+        out = np.empty(len(rows))
+        for kind in (True, False):
+            chosen = np.flatnonzero(gated[rows] == kind)
+            if not len(chosen):
+                continue
+            r = rows[chosen]
+            routed = t["num_tokens"][r] * t["topk"][r] if vllm else None
+            out[chosen] = evaluate_moe(
+                gpu, _take(figures, r), t["hidden_size"][r], inner[r], dtype, routed=routed,
+                tokens=t["num_tokens"][r], gated=kind, block_scaled=name == "fp8_block",
+                weight_bytes=stored, tuned=tuned[r], constants=c,
+            ).latency_s  # fmt: skip
+        return out
+
+    shapes = {"tokens": t["num_tokens"], "hidden": t["hidden_size"], "inter": inner,
+              "experts": t["num_experts"], "top_k": t["topk"], "ep": t["moe_ep_size"],
+              "law": t["distribution"]}  # fmt: skip
+    code = (
+        t["hidden_size"] * 131 + (inner * 7919).astype(int) + t["num_experts"] * 104729
+        + t["topk"] * 31 + t["moe_ep_size"] * 17
+    )  # fmt: skip
+    kernel = {"bfloat16": "moe", "fp8": "moe_8bit", "fp8_block": "moe_8bit_block"}.get(name, "moe")
+    return Measured(
+        f"MoE {name}", device, kernel, f"aiconfigurator, {_generation(device)}",
+        None if name == "w4a16_mxfp4" else 0.15, shapes, t["latency"] * 1e-3, code % 97 % FOLDS == 0,
+        predict, name != "w4a16_mxfp4",
+    )  # fmt: skip
+
+
+def collective_sets(device: str) -> list[Measured]:
+    """NCCL and custom all-reduce of aiconfigurator and Vidur, DeepEP of aiconfigurator."""
+    gpu, sets = gpu_device(device), []
+    folder = references("gpu") / "aiconfigurator" / f"{device}_sxm" / "comm"
+    for path in sorted(folder.glob("nccl/*/nccl_perf.parquet")):
+        t = read_parquet(path)
+        size = t["message_size"] * np.where(t["nccl_dtype"] == "half", 2.0, 1.0)
+        for name in np.unique(t["op_name"]).tolist():
+            rows = np.flatnonzero(t["op_name"] == name)
+            whole = t["nccl_dtype"][rows] == "int8"  # the switch does not add these up
+            sets.append(_collective(
+                gpu, name, "aiconfigurator, NCCL", 0.12 if name == "all_reduce" else None,
+                t["num_gpus"][rows], size[rows], t["latency"][rows] * 1e-3, True,
+                np.where(whole & (name == "all_reduce"), "ring", "auto")))  # fmt: skip
+    for path in sorted(folder.glob("trtllm/*/custom_allreduce_perf.parquet")):
+        t = read_parquet(path)
+        size = t["message_size"] * 2.0
+        rows = np.flatnonzero(size <= 1e6)  # larger ones go through NCCL
+        sets.append(_collective(
+            gpu, "all_reduce", "aiconfigurator, TensorRT-LLM kernel", 0.12, t["num_gpus"][rows],
+            size[rows], t["latency"][rows] * 1e-3, True, np.full(len(rows), "custom")))  # fmt: skip
+    for path in sorted(folder.glob("sglang/*/wideep_deepep_ll_perf.parquet")):
+        t = read_parquet(path)
+        # fp8 with one fp32 scale for 128 elements out, bf16 back
+        for name, width in (("dispatch", 1 + 4 / 128), ("combine", 2.0)):
+            size = t["num_token"] * t["num_topk"] * t["hidden_size"] * width
+            sets.append(_collective(
+                gpu, name, "aiconfigurator, DeepEP", None, np.full(len(size), 8), size,
+                t[f"{name}_avg_t_us"] * 1e-6, True, np.full(len(size), "auto")))  # fmt: skip
+    t = read_csv(references("gpu") / "vidur" / "network" / f"{device}_dgx" / "all_reduce.csv")
+    rows = np.flatnonzero(t["num_workers"] == t["devices_per_node"])
+    sets.append(_collective(
+        gpu, "all_reduce", "Vidur", None, t["num_workers"][rows], t["size"][rows],
+        t["time_stats.all_reduce.median"][rows] * 1e-3, False, np.full(len(rows), "auto")))  # fmt: skip
+    return sets
+
+
+def _collective(gpu, name, source, target, members, size, latency, fitted, algorithms):
+    kind = "all_to_all" if name == "alltoall" else name
+
+    def predict(c, rows):
+        out = np.empty(len(rows))
+        for algorithm in np.unique(algorithms).tolist():
+            chosen = np.flatnonzero(algorithms[rows] == algorithm)
+            r = rows[chosen]
+            out[chosen] = evaluate_collective(
+                gpu, kind, members[r], size[r], algorithm=algorithm, constants=c
+            ).latency_s
+        return out
+
+    code = np.round(np.log2(np.maximum(size, 1))).astype(int) * 7 + members.astype(int) * 3
+    held = code % FOLDS == 0 if fitted else np.ones(len(size), bool)
+    return Measured(
+        kind.replace("_", "-"), gpu.name, "collective", source, target,
+        {"members": members, "bytes": size}, latency, held, predict, fitted,
+    )  # fmt: skip
+
+
+def layer_sets() -> list[Measured]:
+    """Layers of Llama models measured by Vidur, and products by LLMCompass: nothing fitted."""
+    sets = []
+    root = references("gpu")
+    for device in ("a100", "h100"):
+        for path in sorted((root / "vidur" / device).glob("*/*/mlp.csv")):
+            t = read_csv(path)
+            gated = 2.0 if "True" in t["use_gated_mlp"].astype(str) else 1.0
+            dim = t["n_embd"] / t["n_head"]
+            tp, width = t["num_tensor_parallel_workers"], t["n_expanded_embd"]
+            for name, n, k in (
+                ("attn_pre_proj", (t["n_head"] + 2 * t["n_kv_head"]) * dim / tp, t["n_embd"]),
+                ("attn_post_proj", t["n_embd"], t["n_embd"] / tp),
+                ("mlp_up_proj", gated * width / tp, t["n_embd"]),
+                ("mlp_down_proj", t["n_embd"], width / tp),
+            ):
+                measured = t[f"time_stats.{name}.median"] * 1e-3
+                sets.append(_products(
+                    f"{name}, {path.parent.name}", device, "Vidur", t["num_tokens"], n, k, measured,
+                    "fp16"))  # fmt: skip
+    lines = (root / "llmcompass/figure5/ab/matmul_A100.csv").read_text().splitlines()
+    rows = np.array([[float(x.strip(" msTflop")) for x in line.split(",")[:4]] for line in lines if line.strip()])  # fmt: skip
+    sets.append(_products("GEMM", "a100", "LLMCompass", *rows.T[:3], rows.T[3] * 1e-3, "fp16"))
+    return sets
+
+
+def _products(name, device, source, m, n, k, latency, dtype) -> Measured:
+    gpu = gpu_device(device)
+
+    def predict(c, rows):
+        return evaluate_gemm(gpu, m[rows], n[rows], k[rows], dtype, constants=c).latency_s
+
+    return Measured(
+        name, device, "gemm", source, None, {"m": m, "n": n, "k": k}, latency,
+        np.ones(len(m), bool), predict, False,
+    )  # fmt: skip
+
+
+def all_sets(devices: tuple[str, ...] = ("a100", "h100")) -> list[Measured]:
+    """Every comparison with measured kernels."""
+    sets: list[Measured] = []
+    for build in (gemm_sets, attention_sets, moe_sets, collective_sets):
+        for device in devices:
+            sets += build(device)
+    return sets + layer_sets()
