@@ -54,7 +54,7 @@ def cases(draw):
 
 
 @given(cases())
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_no_rule_is_broken_and_every_request_is_served_once(case):
     spec, trace, policy = case
     result = simulate(spec, trace, policy, log=True)

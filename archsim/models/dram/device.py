@@ -30,7 +30,7 @@ K_OPEN, K_SINCE, K_UNTIL, K_HEAD, K_SIZE = range(5)
 
 
 @inlined
-def ready(command, bank, group, rank, next_bank, next_group, next_rank, bus_next, bus_of):
+def ready(command, bank, group, rank, next_bank, next_group, next_rank, bus_next):
     """First cycle at which a command may be issued; no earlier than 0."""
     first = max(next_bank[bank, command], next_group[group, command])
     return max(first, max(next_rank[rank, command], bus_next[command]))

@@ -74,7 +74,7 @@ def _options(b, q, bank, queue, row, write, column):
 
 
 @inlined
-def _offer(b, now, q, device, bank, next_bank, next_group, next_rank, bus_next, bus_of, offer):
+def _offer(b, now, q, device, bank, next_bank, next_group, next_rank, bus_next, offer):
     """First time the bank can issue something, and what: offer = time, command, place."""
     banks = device[D_BANKS]
     group = b // banks
@@ -82,9 +82,7 @@ def _offer(b, now, q, device, bank, next_bank, next_group, next_rank, bus_next, 
     offer[0] = NEVER
     if bank[b, C_ROW] < 0:
         if bank[b, C_COUNT] > 0:
-            offer[0] = ready(
-                ACT, b, group, rank, next_bank, next_group, next_rank, bus_next, bus_of
-            )
+            offer[0] = ready(ACT, b, group, rank, next_bank, next_group, next_rank, bus_next)
             offer[1] = ACT
             offer[2] = 0
     else:
@@ -98,7 +96,7 @@ def _offer(b, now, q, device, bank, next_bank, next_group, next_rank, bus_next, 
             elif kind == 2:
                 at, c = bank[b, C_WRITE], WRA if q[Q_CLOSE] else WR
             if at >= 0:
-                t = ready(c, b, group, rank, next_bank, next_group, next_rank, bus_next, bus_of)
+                t = ready(c, b, group, rank, next_bank, next_group, next_rank, bus_next)
                 # Of what is ready now the first in the queue, else what is ready first.
                 t = max(t, now)
                 if t < offer[0] or (t == offer[0] and at < place):
@@ -109,20 +107,20 @@ def _offer(b, now, q, device, bank, next_bank, next_group, next_rank, bus_next, 
 
 
 @inlined
-def _refresh_offer(rank, device, bank, next_bank, next_group, next_rank, bus_next, bus_of, offer):
+def _refresh_offer(rank, device, bank, next_bank, next_group, next_rank, bus_next, offer):
     """The next command of a refresh that is due: a precharge while rows are open."""
     per_rank = device[D_GROUPS] * device[D_BANKS]
     offer[0], offer[1], offer[2] = NEVER, REFA, rank * per_rank
     for b in range(rank * per_rank, (rank + 1) * per_rank):
         if bank[b, C_ROW] >= 0:
             group = b // device[D_BANKS]
-            t = ready(PRE, b, group, rank, next_bank, next_group, next_rank, bus_next, bus_of)
+            t = ready(PRE, b, group, rank, next_bank, next_group, next_rank, bus_next)
             if t < offer[0]:
                 offer[0], offer[1], offer[2] = t, PRE, b
     if offer[0] == NEVER:
         b = rank * per_rank
         group = b // device[D_BANKS]
-        offer[0] = ready(REFA, b, group, rank, next_bank, next_group, next_rank, bus_next, bus_of)
+        offer[0] = ready(REFA, b, group, rank, next_bank, next_group, next_rank, bus_next)
 
 
 @inner
@@ -193,7 +191,7 @@ def run(
             if issued == 0 and due_count > 0:
                 in_refresh = due_first
                 _refresh_offer(
-                    due_first, device, bank, next_bank, next_group, next_rank, bus_next, bus_of,
+                    due_first, device, bank, next_bank, next_group, next_rank, bus_next,
                     offer,
                 )  # fmt: skip
                 if offer[0] <= now:
@@ -209,7 +207,7 @@ def run(
                         continue
                     _offer(
                         one, now, q, device, bank, next_bank, next_group, next_rank, bus_next,
-                        bus_of, offer,
+                        offer,
                     )  # fmt: skip
                     if offer[0] <= now:
                         c, b, at = offer[1], one, offer[2]

@@ -441,7 +441,6 @@ def _select(
     bank_of,
     refresh,
     length,
-    bus_of,
     group_of,
     next_bank_time,
     next_group_time,
@@ -498,7 +497,7 @@ def _select(
         s[S_BEST_COMMAND] = c
     if p[P_REFRESH] != _NO_REFRESH:
         _select_refresh(
-            now, best, p, s, device, refresh, length, bus_of, group_of, next_bank_time,
+            now, best, p, s, device, refresh, length,  group_of, next_bank_time,
             next_group_time, next_rank_time, bus_next,
         )  # fmt: skip
     if column_best < _NO_KEY:
@@ -521,7 +520,6 @@ def _select_refresh(
     device,
     refresh,
     length,
-    bus_of,
     group_of,
     next_bank_time,
     next_group_time,
@@ -543,7 +541,7 @@ def _select_refresh(
             for one in range(b, (rank + 1) * per_rank, step):
                 first = ready(
                     c, one, group_of[one], rank, next_bank_time, next_group_time, next_rank_time,
-                    bus_next, bus_of,
+                    bus_next,
                 )  # fmt: skip
                 t = max(t, first)
             if ((t + length[c]) << _SHIFT) < best:
@@ -699,7 +697,7 @@ def run(
             changed = False
             _select(
                 now, p, s, device, bank, command, soon, who, chain, limit, bank_of, refresh, length,
-                bus_of, group_of, next_bank_time, next_group_time, next_rank_time, bus_next,
+                 group_of, next_bank_time, next_group_time, next_rank_time, bus_next,
             )  # fmt: skip
         due, pending = NEVER, False
         if refreshing:

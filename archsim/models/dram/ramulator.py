@@ -44,7 +44,7 @@ _ANY, _COLUMN, _ROW = range(3)
 @inlined
 def _best(
     now, slot, ordered, keep_hits, line, count, device, bank_row, busy, hit, bank_of, row, write,
-    next_bank, next_group, next_rank, bus_next, bus_of, found,
+    next_bank, next_group, next_rank, bus_next, found,
 ):  # fmt: skip
     """The oldest ready request of a buffer: found = place, command, first time one is ready.
 
@@ -72,7 +72,7 @@ def _best(
             continue
         group = b // device[D_BANKS]
         rank = group // device[D_GROUPS]
-        t = ready(c, b, group, rank, next_bank, next_group, next_rank, bus_next, bus_of)
+        t = ready(c, b, group, rank, next_bank, next_group, next_rank, bus_next)
         if t > now:
             found[2] = min(found[2], t)
         elif found[0] < 0 or i < line[found[0]]:
@@ -178,7 +178,7 @@ def run(
             if slot != _ROW:
                 _best(
                     now, slot, False, q[Q_KEEP_HITS], active, started, device, bank_row, busy, hit,
-                    bank_of, row, write, next_bank, next_group, next_rank, bus_next, bus_of, found,
+                    bank_of, row, write, next_bank, next_group, next_rank, bus_next, found,
                 )  # fmt: skip
                 at, c, source = found[0], found[1], 0
                 soonest = min(soonest, found[2])
@@ -191,7 +191,7 @@ def run(
                         c = PREA
                     free = free and busy[one] == 0
                 group = b // device[D_BANKS]
-                t = ready(c, b, group, due_rank, next_bank, next_group, next_rank, bus_next, bus_of)
+                t = ready(c, b, group, due_rank, next_bank, next_group, next_rank, bus_next)
                 if t > now or not (free or c == REFA):
                     if t > now:
                         soonest = min(soonest, t)
@@ -205,7 +205,7 @@ def run(
                 _best(
                     now, slot, True, q[Q_KEEP_HITS], writes if draining else reads,
                     waiting_writes if draining else waiting_reads, device, bank_row, busy, hit,
-                    bank_of, row, write, next_bank, next_group, next_rank, bus_next, bus_of, found,
+                    bank_of, row, write, next_bank, next_group, next_rank, bus_next, found,
                 )  # fmt: skip
                 at, c = found[0], found[1]
                 soonest = min(soonest, found[2])
