@@ -32,7 +32,7 @@ from archsim.workload.recurrent import SCAN, SCAN_CHANNEL, STATE_UPDATE
 from archsim.workload.steps import Bits
 
 Floats = NDArray[np.float64]
-Kind = Literal["gemm", "grouped_gemm", "attention", "latent", "vector", "all_reduce", "all_to_all"]
+Kind = Literal["gemm", "moe", "attention", "latent", "vector", "all_reduce", "all_to_all"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +44,7 @@ class Grid:
         new: New tokens of each.
         context: Tokens in each one's cache after the step.
         tensor, data, expert: As in ``Plan``.
+        imbalance: Load of the fullest group of experts over the mean.
     """
 
     batch: Floats
@@ -52,6 +53,7 @@ class Grid:
     tensor: Floats
     data: Floats
     expert: Floats
+    imbalance: float = 1.0
 
     @property
     def requests(self) -> Floats:
@@ -71,9 +73,10 @@ class Call:
     Attributes:
         name: Part of the layer it belongs to.
         kind: What it is.
-        sizes: Its extents. ``gemm``: m, n, k. ``grouped_gemm``: groups, m, n, k. ``attention``:
-            requests, new, context, heads, kv_heads, head_dim, value_dim, window. ``latent``:
-            requests, new, context, heads, rank, rope. ``vector``: ops, bytes. Collectives: bytes
+        sizes: Its extents. ``gemm``: m, n, k. ``moe``: experts (held), active, pairs (of token and
+            expert), tokens, hidden, inner, gated (1 or 0), ops (of one activation). ``attention``:
+            requests, new, context, heads, kv_heads, head_dim, value_dim, window. ``latent``: as
+            ``attention`` with rank, rope, absorbed. ``vector``: ops, bytes. Collectives: bytes
             (that one device holds), members.
         weight_bytes: Bytes of the weights it reads (those of this device).
         macs: Multiply-accumulates that the graph counts.
@@ -289,35 +292,31 @@ def _experts(make: _Maker, name: str, moe: Experts) -> None:
     make.gemm(f"{name}.router", tokens, moe.experts, width, make.bits.activation)
     ops = tokens * moe.experts * (7 + moe.router_bias)
     make.vector(f"{name}.route", ops, 3 * tokens * moe.experts * act)
-    # Experts of one device, each cut over the devices that share it; their balanced load.
+    # Experts of one device, each cut over the devices that share it, under a balanced load.
     own = np.ceil(moe.experts / grid.expert)
-    cut = grid.tensor * grid.data / grid.expert
-    inner = np.ceil(moe.width / cut)
+    inner = np.ceil(moe.width * grid.expert / (grid.tensor * grid.data))
     sent = grid.batch * grid.new * moe.top_k
     active = np.minimum(own, np.ceil(np.minimum(sent, moe.experts) / grid.expert))
-    rows = np.maximum(1.0, np.ceil(sent / grid.expert / active))
-    many = grid.data > 1
+    # The step waits for the fullest group; it cannot have more than every token's top k.
+    here = np.minimum(sent / grid.expert * grid.imbalance, sent)
+    full = np.ones_like(here)
+    # Requests of other groups come over; within a group every device has all tokens already.
     moved = tokens * moe.top_k * width * act / grid.tensor
-    group = np.where(many, grid.tensor * grid.data, 1.0)
-    make.calls.append(Call(f"{name}.dispatch", "all_to_all", {"bytes": moved, "members": group}))
-    here = sent / grid.expert
-    make.vector(f"{name}.gather", 0.0, 2 * here * width * act)
-    up = inner * (2 if moe.gated else 1)
-    for part, n, k in (
-        ("up", up, np.full_like(up, width)),
-        ("down", np.full_like(up, width), inner),
-    ):
-        weights = active * n * k * make.bits.weight / 8
-        make.calls.append(
-            Call(f"{name}.experts.{part}", "grouped_gemm",
-                 {"groups": active, "m": rows, "n": n, "k": k}, weights, here * n * k,
-                 (own - active) * n * k * make.bits.weight / 8)
-        )  # fmt: skip
-        if part == "up":
-            ops = (_ACTIVATION[moe.activation] + moe.gated) * here * inner
-            make.vector(f"{name}.experts.act", ops, (2 + moe.gated) * here * inner * act)
-    make.calls.append(Call(f"{name}.collect", "all_to_all", {"bytes": moved, "members": group}))
-    make.vector(f"{name}.combine", 2 * here * width, (here + tokens) * width * act)
+    members = np.where(grid.data > 1, grid.tensor * grid.data, 1.0)
+    exchange = {"bytes": moved, "members": members}
+    make.calls.append(Call(f"{name}.dispatch", "all_to_all", exchange))
+    each = (2 + moe.gated) * inner * width
+    sizes = {
+        "experts": own, "active": active, "pairs": here, "tokens": tokens * full,
+        "hidden": full * width, "inner": inner, "gated": full * moe.gated,
+        "ops": full * (_ACTIVATION[moe.activation] + moe.gated),
+    }  # fmt: skip
+    stored = make.bits.weight / 8
+    make.calls.append(
+        Call(f"{name}.experts", "moe", sizes, active * each * stored, here * each,
+             (own - active) * each * stored)
+    )  # fmt: skip
+    make.calls.append(Call(f"{name}.collect", "all_to_all", exchange))
     if moe.shared_width:
         _feed(make, f"{name}.shared", FeedForward(moe.shared_width, moe.gated, moe.activation))
         if moe.shared_gate:

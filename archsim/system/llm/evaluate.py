@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from archsim.errors import InputError
-from archsim.hardware import Machine, load_machine, resolve_node
+from archsim.hardware import Machine, NodeTable, load_machine, resolve_node
 from archsim.system.llm import collectives
 from archsim.system.llm.calls import Call, Grid, cache_bytes, end_calls, layer_calls
+from archsim.system.llm.collectives import Level
 from archsim.system.llm.plan import Plan
 from archsim.system.llm.pricing import Roofline, pricer_for
+from archsim.system.llm.tiers import tier_path
 from archsim.workload.huggingface import load_model
 from archsim.workload.language import LanguageModel
 from archsim.workload.steps import PHASES, Bits
@@ -35,11 +38,13 @@ class StepCost:
         energy_j: Energy of the step: kernels, links, and the idle power of the machine's parts.
         memory_bytes: Held by one device, by what: ``weights``, ``cache``, ``workspace``.
         capacity_bytes: Of the tier that holds it.
-        parts_s: Time of one pass by part, and ``pipeline``: what the stages add; they sum to the
-            latency.
-        calls_s: Time of one pass by call, all layers.
+        far_overflow_bytes: Bytes of weights beyond what the tier they lie in holds, where that is
+            another one.
+        parts_s: Time of one pass by part, ``streaming`` (waiting for weights from another tier)
+            and ``pipeline`` (what the stages add); they sum to the latency.
+        calls_s: Time of one pass by call, all layers (what a ladder hides included).
         bound_s: Time of one pass by what limits its calls: ``compute``, ``memory``, ``overhead``
-            (launches and what a kernel adds), ``links``.
+            (launches and what a kernel adds), ``links``, ``streaming``.
         plans: The plan of every row.
     """
 
@@ -51,6 +56,7 @@ class StepCost:
     energy_j: Floats
     memory_bytes: Mapping[str, Floats]
     capacity_bytes: float
+    far_overflow_bytes: Floats
     parts_s: Mapping[str, Floats]
     calls_s: Mapping[str, Floats]
     bound_s: Mapping[str, Floats]
@@ -73,8 +79,9 @@ class StepCost:
 
     @property
     def overflow_bytes(self) -> Floats:
-        """Bytes that a device would need beyond its capacity; 0 where everything fits."""
-        return np.maximum(sum(self.memory_bytes.values()) - self.capacity_bytes, 0.0)
+        """Bytes that a device, or a tier of weights, would need beyond its capacity; 0 if none."""
+        own = np.maximum(sum(self.memory_bytes.values()) - self.capacity_bytes, 0.0)
+        return own + self.far_overflow_bytes
 
     @property
     def fits(self) -> NDArray[np.bool_]:
@@ -142,6 +149,7 @@ def evaluate_step(
     plan: Plan | str | Sequence[Plan | str] = "tp1",
     bits: Bits | None = None,
     all_logits: bool = False,
+    imbalance: float = 1.0,
 ) -> StepCost:
     """Cost of steps of a language model; sizes and plans broadcast to B rows.
 
@@ -155,6 +163,7 @@ def evaluate_step(
         plan: Degrees of parallelism, or one for each row.
         bits: Bits an element by what it is.
         all_logits: Score every token rather than the last of each request.
+        imbalance: Load of the fullest group of experts over the mean, which the others wait for.
 
     Raises:
         InputError: A size that is no positive whole number, a plan that needs more devices than the
@@ -183,9 +192,10 @@ def evaluate_step(
     columns = {name: np.broadcast_to(c, shape).astype(float) for name, c in columns.items()}
     plans = plans * shape[0] if len(plans) == 1 else plans
     _check(model, machine, columns, plans)
-    return _Evaluation(model, machine, phase, columns, tuple(plans), bits or Bits()).cost(
-        all_logits
-    )
+    if not 1 <= imbalance <= 1e6:
+        raise InputError("must be at least 1", field="imbalance", found=imbalance)
+    work = _Evaluation(model, machine, phase, columns, tuple(plans), bits or Bits(), imbalance)
+    return work.cost(all_logits)
 
 
 def _counts(name: str, value: ArrayLike) -> NDArray[np.float64]:
@@ -207,6 +217,8 @@ def _check(
         raise InputError("an encoder has no cache (phase prefill)", source=model.name, field="new")
     devices = machine.instances()
     for plan in dict.fromkeys(plans):
+        if plan.weights is not None:
+            machine.item("tiers", plan.weights)
         if plan.devices > devices:
             raise InputError(
                 "the plan needs more devices than the machine has",
@@ -217,6 +229,13 @@ def _check(
                 "more stages than layers", source=model.name, field="plan", found=str(plan),
                 expected=f"at most {len(arch.layers)}",
             )  # fmt: skip
+
+
+@lru_cache(maxsize=64)
+def _figures(machine: Machine, bits: Bits) -> tuple[NodeTable, list[Level], Roofline]:
+    """What of a machine stays the same from step to step; nothing changes them."""
+    node = resolve_node(machine)
+    return node, collectives.levels(machine, node), pricer_for(machine, node, bits)
 
 
 class _Evaluation:
@@ -230,21 +249,21 @@ class _Evaluation:
         sizes: Mapping[str, Floats],
         plans: tuple[Plan, ...],
         bits: Bits,
+        imbalance: float,
     ) -> None:
         self.model, self.machine, self.phase = model, machine, phase
         self.sizes, self.plans, self.bits = sizes, plans, bits
-        self.node = resolve_node(machine)
-        self.links = collectives.levels(machine, self.node)
-        self.pricer: Roofline = pricer_for(machine, self.node, bits)
+        self.node, self.links, self.pricer = _figures(machine, bits)
 
         def column(name: str) -> Floats:
             return np.array([getattr(plan, name) for plan in plans], dtype=float)
 
         self.pipeline, self.micro = column("pipeline"), column("micro_batches")
+        self.ladder = np.array([plan.ladder for plan in plans])
         self.devices = np.array([plan.devices for plan in plans], dtype=float)
         self.grid = Grid(
             np.ceil(sizes["batch"] / self.micro), sizes["new"], sizes["context"],
-            column("tensor"), column("data"), column("expert"),
+            column("tensor"), column("data"), column("expert"), imbalance,
         )  # fmt: skip
         zero = np.zeros(len(plans))
         self.calls_s: dict[str, Floats] = {}
@@ -252,19 +271,29 @@ class _Evaluation:
         self.bound_s = {n: zero.copy() for n in ("compute", "memory", "overhead", "links")}
         self.joules = zero.copy()
         self.weights, self.cache, self.workspace = zero.copy(), zero.copy(), zero.copy()
+        self.fetched, self.largest = zero.copy(), zero.copy()
 
     def run(self, calls: Sequence[Call], times: float) -> Floats:
         """Price calls that happen ``times`` a pass; returns their seconds together."""
         total = np.zeros(len(self.plans))
+        sides = {(part, kind): np.zeros(len(self.plans)) for part in "ab" for kind in "wr"}
         for call in calls:
             if call.kind in ("all_reduce", "all_to_all"):
                 seconds = self._collective(call, times)
             else:
                 seconds = self._kernel(call, times)
             total += seconds
+            kind = "r" if call.kind == "all_reduce" else "w"
+            sides["a" if call.name.startswith("mixer") else "b", kind] += seconds
             self._add(self.calls_s, call.name, seconds * times)
             self._add(self.parts_s, _part(call), seconds * times)
-        return total * times
+        # Ladder: the sum after one part runs beside the work of the other.
+        hidden = np.minimum(sides["a", "w"], sides["b", "r"])
+        hidden += np.minimum(sides["b", "w"], sides["a", "r"])
+        hidden = np.where(self.ladder, hidden, 0.0)
+        self._add(self.parts_s, "collectives", -hidden * times)
+        self.bound_s["links"] -= hidden * times
+        return (total - hidden) * times
 
     def _kernel(self, call: Call, times: float) -> Floats:
         price = self.pricer.price(call)
@@ -281,10 +310,8 @@ class _Evaluation:
         return every
 
     def _collective(self, call: Call, times: float) -> Floats:
-        work = collectives.all_reduce if call.kind == "all_reduce" else collectives.all_to_all
         members = np.broadcast_to(call.sizes["members"], self.joules.shape)
-        held = np.broadcast_to(call.sizes["bytes"], self.joules.shape)
-        seconds, joules = work(self.links, members, held)
+        seconds, joules = self.pricer.collective(call, self.links)
         groups = self.devices / self.pipeline / members
         self.joules += times * joules * groups
         self.bound_s["links"] += times * seconds
@@ -305,11 +332,15 @@ class _Evaluation:
             body = body + self.run(calls, float(count))
             held = sum(call.weight_bytes + call.idle_bytes for call in calls)
             self.weights = self.weights + held * count * stage
+            self.fetched = self.fetched + sum(call.weight_bytes for call in calls) * count * stage
+            self.largest = np.maximum(self.largest, held)
             self.cache = self.cache + cache_bytes(layer, grid, self.bits) * count * stage
         ends = end_calls(arch, grid, self.bits, all_logits)
         tail = self.run(ends, 1.0)
-        self.weights = self.weights + sum(call.weight_bytes + call.idle_bytes for call in ends)
+        ends_held = sum(call.weight_bytes + call.idle_bytes for call in ends)
         cached = self.cache * self.micro if arch.causal else np.zeros_like(self.cache)
+        far, waited, joules_far = self._stream(body * stage)
+        body = body + waited / stage
         once = body + tail
         handed = grid.tokens * arch.width * self.bits.activation / 8 / grid.tensor
         send, joules = collectives.point_to_point(self.links, grid.tensor * grid.data, handed)
@@ -320,15 +351,43 @@ class _Evaluation:
             latency = np.maximum(through, self.micro * slowest)
         else:
             latency = through + (self.micro - 1) * slowest
+        self.parts_s["streaming"] = waited / stage
+        self.bound_s["streaming"] = waited / stage
         self.parts_s["pipeline"] = latency - once
-        energy = self.joules * self.micro + self._sent(joules) + self._idle_w() * latency
+        energy = (self.joules + joules_far) * self.micro + self._sent(joules)
+        energy = energy + self._idle_w() * latency
         tokens = self.sizes["batch"] * self.sizes["new"]
-        memory = {"weights": self.weights, "cache": cached, "workspace": self.workspace}
+        held = self.weights + ends_held
+        memory = {"weights": held, "cache": cached, "workspace": self.workspace}
         capacity = float(self.node.tiers[self.pricer.tier_name]["capacity_bytes"][0])
         return StepCost(
             self.model.name, self.machine.name, self.phase, latency, tokens, energy, memory,
-            capacity, self.parts_s, self.calls_s, self.bound_s, self.plans,
+            capacity, far, self.parts_s, self.calls_s, self.bound_s, self.plans,
         )  # fmt: skip
+
+    def _stream(self, body: Floats) -> tuple[Floats, Floats, Floats]:
+        """Weights of layers that lie in another tier (those of the two ends stay).
+
+        Each micro-batch fetches them anew.
+
+        Returns:
+            Bytes that tier lacks, seconds a stage waits for weights in a pass, joules of all
+            devices.
+        """
+        short, waited, joules = (np.zeros_like(body) for _ in range(3))
+        home = self.pricer.tier_name
+        for name in {plan.weights for plan in self.plans} - {None, home}:
+            here = np.array([plan.weights == name for plan in self.plans])
+            path = tier_path(self.machine, self.node, str(name), home)
+            tier = self.node.tiers[str(name)]
+            share = self.weights * self.devices / tier["instances"]
+            short = np.where(here, np.maximum(share - tier["capacity_bytes"], 0.0), short)
+            waited = np.where(here, np.maximum(path.seconds(self.fetched) - body, 0.0), waited)
+            moved = self.fetched * self.devices * path.joules_per_byte
+            joules = np.where(here, moved, joules)
+            # Only the layer that runs and the one that comes are held.
+            self.weights = np.where(here, 2.0 * self.largest, self.weights)
+        return short, waited, joules
 
     def _sent(self, joules: Floats) -> Floats:
         """Energy of handing activations from stage to stage."""

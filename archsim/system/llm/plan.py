@@ -25,6 +25,10 @@ class Plan:
         data: Groups of devices with requests of their own in each stage.
         expert: Groups experts are dealt out over; a divisor of ``tensor x data``.
         micro_batches: Parts the batch is cut into to fill the pipeline.
+        ladder: Each part of a layer reads the stream as it was one part before, so that the sum
+            over ``tensor`` devices runs beside the next part (Ladder-Residual, ICML 2025).
+        weights: Tier the weights lie in; each layer's are fetched while the layer before it runs.
+            None is the tier the engine works from.
     """
 
     tensor: int = 1
@@ -32,6 +36,8 @@ class Plan:
     data: int = 1
     expert: int = 1
     micro_batches: int = 1
+    ladder: bool = False
+    weights: str | None = None
 
     def __post_init__(self) -> None:
         for name in _NAMES.values():
@@ -53,31 +59,39 @@ class Plan:
 
     @classmethod
     def parse(cls, text: str) -> Plan:
-        """Read ``tp8``, ``tp4pp2``, ``tp8dp4ep32``, ``pp4mb8``.
+        """Read ``tp8``, ``tp4pp2``, ``tp8dp4ep32``, ``pp4mb8``, ``tp8+ladder``,
+        ``tp8+weights=host_dram``.
 
         Raises:
             InputError: The text is no plan.
 
         Example:
-            >>> Plan.parse("tp8pp2")
-            Plan(tensor=8, pipeline=2, data=1, expert=1, micro_batches=1)
+            >>> Plan.parse("tp8pp2").devices
+            16
         """
         found: dict[str, int] = {}
+        degrees, *extras = text.split("+")
         end = 0
-        for match in _TERM.finditer(text):
+        for match in _TERM.finditer(degrees):
             if match.start() != end or _NAMES[match[1]] in found:
                 break
             found[_NAMES[match[1]]] = int(match[2])
             end = match.end()
-        if end != len(text) or not found:
+        rest = dict(extra.partition("=")[::2] for extra in extras)
+        good = set(rest) <= {"ladder", "weights"} and len(rest) == len(extras)
+        good = good and rest.get("ladder", "") == "" and rest.get("weights", "x") != ""
+        if end != len(degrees) or not found or not good:
             raise InputError(
                 "cannot read the plan",
                 field="plan",
                 found=text,
-                expected="tp, pp, dp, ep, mb with a number each, such as tp8 or tp4pp2",
+                expected="tp, pp, dp, ep, mb with a number each, then +ladder or +weights=TIER, "
+                "such as tp8, tp4pp2, tp8+weights=host_dram",
             )
-        return cls(**found)
+        return cls(**found, ladder="ladder" in rest, weights=rest.get("weights"))
 
     def __str__(self) -> str:
-        parts = [f"{short}{getattr(self, name)}" for short, name in _NAMES.items()]
-        return "".join(part for part in parts if not part.endswith("1") or part[2:] != "1") or "tp1"
+        degrees = {short: getattr(self, name) for short, name in _NAMES.items()}
+        text = "".join(f"{short}{value}" for short, value in degrees.items() if value > 1)
+        text = (text or "tp1") + ("+ladder" if self.ladder else "")
+        return text + (f"+weights={self.weights}" if self.weights else "")

@@ -8,6 +8,7 @@ class with a method a kind of call.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,11 @@ from archsim.errors import InputError
 from archsim.hardware import GpuEngine, Machine, NodeTable, SpatialEngine, VectorEngine
 from archsim.hardware.devices import RatedEngine
 from archsim.system.llm.calls import Call
+from archsim.system.llm.collectives import Level, all_reduce, all_to_all
 from archsim.workload.steps import Bits
+
+if TYPE_CHECKING:
+    from archsim.models.gpu import GpuCost
 
 Floats = NDArray[np.float64]
 
@@ -110,10 +115,19 @@ class Roofline:
 
     def price(self, call: Call) -> Price:
         """Cost of a call that is no collective."""
-        kind = {"grouped_gemm": self.grouped, "gemm": self.gemm, "vector": self.vector}
-        if call.kind in kind:
-            return kind[call.kind](call)
-        return self.attention(call) if call.kind == "attention" else self.latent(call)
+        return {
+            "gemm": self.gemm,
+            "moe": self.moe,
+            "vector": self.vector,
+            "attention": self.attention,
+            "latent": self.latent,
+        }[call.kind](call)
+
+    def collective(self, call: Call, links: list[Level]) -> tuple[Floats, Floats]:
+        """Seconds, and joules of all members together, of a collective."""
+        work = all_reduce if call.kind == "all_reduce" else all_to_all
+        members, held = np.broadcast_arrays(call.sizes["members"], call.sizes["bytes"])
+        return work(links, members, held)
 
     def bound(self, flops: Floats, ops: Floats | float, moved: Floats) -> Price:
         """The roofline of products, scalar operations and traffic."""
@@ -128,11 +142,13 @@ class Roofline:
         act = self.bits.activation / 8.0
         return self.bound(2.0 * m * n * k, 0.0, call.weight_bytes + (m * k + m * n) * act)
 
-    def grouped(self, call: Call) -> Price:
-        """One product for each expert."""
-        g, m, n, k = (call.sizes[x] for x in ("groups", "m", "n", "k"))
-        act = self.bits.activation / 8.0
-        return self.bound(2.0 * g * m * n * k, 0.0, call.weight_bytes + g * (m * k + m * n) * act)
+    def moe(self, call: Call) -> Price:
+        """Experts: gather, their products and activation, sum."""
+        s, act = call.sizes, self.bits.activation / 8.0
+        flops = 2.0 * s["pairs"] * s["hidden"] * s["inner"] * (2.0 + s["gated"])
+        ops = s["pairs"] * (s["inner"] * s["ops"] + 2.0 * s["hidden"])
+        moved = s["pairs"] * (4.0 * s["hidden"] + 4.0 * s["inner"]) + s["tokens"] * s["hidden"]
+        return self.bound(flops, ops, call.weight_bytes + moved * act)
 
     def vector(self, call: Call) -> Price:
         """A vector kernel (with the products a recurrence makes)."""
@@ -177,8 +193,11 @@ def _pairs(s) -> Floats:
 
 
 class GpuPricer(Roofline):
-    """GPU kernels by ``archsim.models.gpu``: products and attention; the rest at the bandwidth and
-    launch time that products reach."""
+    """GPU kernels by ``archsim.models.gpu``.
+
+    Vector kernels run at its vector kernels' bandwidth and launch time, and latent attention and
+    recurrences, which it does not model, as the roofline at that bandwidth.
+    """
 
     def __init__(self, machine: Machine, node: NodeTable, bits: Bits) -> None:
         super().__init__(machine, node, bits)
@@ -187,9 +206,9 @@ class GpuPricer(Roofline):
         # The standing power of the machine's parts is added once, where the step is put together.
         self.device = replace(from_machine(machine), idle_w=0.0)
         self.constants = constants_for(self.device)
-        kernel = self.constants.gemm
+        kernel = self.constants.kernel("vector")
         self.launch = np.full(1, kernel["launch_s"])
-        self.bandwidth = self.bandwidth * kernel["read_efficiency"]
+        self.bandwidth = self.bandwidth * kernel["memory_efficiency"]
 
     def gemm(self, call: Call) -> Price:
         """A matrix product, on the distinct sizes only."""
@@ -205,6 +224,64 @@ class GpuPricer(Roofline):
         parts = (cost.latency_s, cost.energy_j, cost.parts_s["compute_s"],
                  cost.parts_s["memory_s"], cost.dram_bytes)  # fmt: skip
         return Price(*(part[back] for part in parts))
+
+    def moe(self, call: Call) -> Price:
+        """Experts of one device, all with the same load."""
+        from archsim.models.gpu import evaluate_moe
+        from archsim.models.gpu.moe import ROW_TILES
+
+        s = call.sizes
+        rows = s["pairs"] / s["active"]
+        figures = {"total": s["pairs"], "active": s["active"], "experts": s["experts"]}
+        figures |= {str(tile): s["active"] * np.ceil(rows / tile) for tile in ROW_TILES}
+        cost = evaluate_moe(
+            self.device, figures, s["hidden"], s["inner"], self.dtype,  # type: ignore[arg-type]
+            tokens=s["tokens"], gated=bool(s["gated"].all()), weight_bytes=self.bits.weight / 8.0,
+            constants=self.constants,
+        )  # fmt: skip
+        return _price(cost)
+
+    def collective(self, call: Call, links: list[Level]) -> tuple[Floats, Floats]:
+        """NCCL within a node; beyond it reduce-scatter, all-reduce across, all-gather.
+
+        An exchange among nodes is bound by the network, and by the links inside where that is
+        longer.
+        """
+        from archsim.models.gpu import evaluate_collective
+
+        members, held = np.broadcast_arrays(call.sizes["members"], call.sizes["bytes"])
+        if not links or (members <= 1).all():
+            return np.zeros(held.shape), np.zeros(held.shape)
+
+        def time(kind: str, n: Floats, size: Floats, level: Level, hop: Floats | float = 0.0):
+            return evaluate_collective(
+                self.device, kind, np.maximum(n, 1.0), size, latency_s=hop,
+                bandwidth_bytes_per_s=level.bandwidth, constants=self.constants,
+            )  # fmt: skip
+
+        inner = np.minimum(members, links[0].members)
+        outer = np.ceil(members / inner)
+        kind = "all_reduce" if call.kind == "all_reduce" else "all_to_all"
+        near = time(kind, inner, held, links[0])
+        seconds, joules = near.latency_s, near.energy_j * members
+        far = outer > 1
+        if far.any():
+            net = links[1] if len(links) > 1 else links[0]
+            if call.kind == "all_reduce":
+                parts = [
+                    time("reduce_scatter", inner, held, links[0]),
+                    time("all_reduce", outer, held / inner, net, net.latency),
+                    time("all_gather", inner, held, links[0]),
+                ]
+                across = sum(part.latency_s for part in parts)
+                energy = sum(part.energy_j for part in parts) * members
+            else:
+                exchange = time("all_to_all", outer, held, net, net.latency)
+                across = np.maximum(exchange.latency_s, seconds)
+                energy = (exchange.energy_j + near.energy_j) * members
+            seconds, joules = np.where(far, across, seconds), np.where(far, energy, joules)
+        alone = members <= 1
+        return np.where(alone, 0.0, seconds), np.where(alone, 0.0, joules)
 
     def attention(self, call: Call) -> Price:
         """Decode or prefill attention."""
@@ -236,6 +313,11 @@ class GpuPricer(Roofline):
             out[:, mask] = (cost.latency_s, cost.energy_j, cost.parts_s["compute_s"],
                             cost.parts_s["memory_s"], cost.dram_bytes)  # fmt: skip
         return Price(*(row[back] for row in out))
+
+
+def _price(cost: GpuCost) -> Price:
+    return Price(cost.latency_s, cost.energy_j, cost.parts_s["compute_s"],
+                 cost.parts_s["memory_s"], cost.dram_bytes)  # fmt: skip
 
 
 def _distinct(columns: Floats) -> tuple[Floats, NDArray[np.intp]]:
