@@ -17,6 +17,7 @@ _LAZY = {
     "load_machine": "archsim.hardware",
     "evaluate": "archsim.system",
     "Cost": "archsim.system",
+    "map": "archsim.models.loopnest.optimal.api:map_operation",
     "DesignSpace": "archsim.space",
 }
 
@@ -25,7 +26,8 @@ __all__ = ["__version__", *_LAZY]
 
 def __getattr__(name: str) -> Any:
     if name in _LAZY:
-        return getattr(importlib.import_module(_LAZY[name]), name)
+        module, _, attribute = _LAZY[name].partition(":")
+        return getattr(importlib.import_module(module), attribute or name)
     raise AttributeError(f"module 'archsim' has no attribute {name!r}")
 
 

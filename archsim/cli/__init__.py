@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from archsim.cli import explore, gemmini, language, models, results, systolic, timeloop, tools
+from archsim.cli import explore, gemmini, language, mapping, models, results, systolic, timeloop, tools
 
 #: Exit statuses besides 0: something failed; wrong input; interrupted (128 + SIGINT).
 FAILED, WRONG_INPUT, INTERRUPTED = 1, 2, 130
@@ -47,7 +47,7 @@ def options(
     del debug, version  # `main` looks for --debug itself; --version has answered by now.
 
 
-for _group in (explore, results, models, language, systolic, timeloop, gemmini, tools):
+for _group in (explore, results, models, mapping, language, systolic, timeloop, gemmini, tools):
     _group.register(app)
 
 

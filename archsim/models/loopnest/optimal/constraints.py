@@ -3,7 +3,7 @@
 Example::
 
     slots:
-      - {slot: dram, order: [M, C, P, Q, R, S]}   # outer to inner, dimensions left out stay outermost
+      - {slot: dram, order: [M, C, P, Q, R, S]}  # outer to inner; others outermost
       - {slot: columns, dims: [M, C], min_use: 0.5}
       - {slot: rows, factors: {C: 16}}
       - {slot: glb, bypass: [input]}
@@ -69,7 +69,7 @@ class Constraints(Strict):
                 raise InputError("slot listed twice", field=f"{where}.slot", found=limits.slot)
             for key in ("order", "factors", "dims"):
                 used = getattr(limits, key) or ()
-                twice = [name for name, times in Counter(used).items() if times > 1]
+                twice = [name for name, times in Counter(list(used)).items() if times > 1]
                 if twice:
                     raise InputError("named twice", field=f"{where}.{key}", found=twice[0])
                 for name in used:

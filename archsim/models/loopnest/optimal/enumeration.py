@@ -57,7 +57,7 @@ def _use_allowed(space: Mapspace, s: int, width: float, use: int) -> bool:
 
 def _orders(space: Mapspace, factors: np.ndarray) -> Iterator[np.ndarray]:
     """int64[S, D], every order of the loops that are there."""
-    slots, dims = factors.shape
+    dims = factors.shape[1]
     choices = []
     for s, slot in enumerate(space.nest.names):
         limits = space.constraints.of(slot)

@@ -50,7 +50,7 @@ def value_of(goal, energy, cycles):
         return energy
     if kind == LATENCY:
         return cycles
-    if kind == EDP or kind == PARETO:
+    if kind in (EDP, PARETO):
         return energy * cycles
     if kind == SUM:
         return goal[WEIGHT_E] * energy + goal[WEIGHT_D] * cycles
