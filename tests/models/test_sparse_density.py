@@ -81,8 +81,20 @@ def test_n_of_m_is_every_placement(m, groups, lines, data):
             found.append(mask[:, start : start + length].sum())
             weights.append(1)
     same(density.distribution((lines, length)), tally(found))
+    assert density.nonzeros((lines, length)) == pytest.approx(np.mean(found))
+    assert density.occupancy((lines, length), 1.0) == max(found)
     empty = found.count(0) / len(found)
     assert density.empty((lines, length)) == pytest.approx(empty, abs=1e-12)
+
+
+def test_many_lines_of_cut_groups_are_quick_and_consistent():
+    density = NofM(2, 4, 1, 4096)
+    shape = (300_001, 6)
+    counts, weight = density.table(shape)
+    assert len(counts) < 300_000
+    assert weight.sum() == pytest.approx(1.0)
+    assert float(counts @ weight) == pytest.approx(density.nonzeros(shape), rel=1e-6)
+    assert density.occupancy(shape, 0.999) < density.occupancy(shape, 1.0)
 
 
 @settings(deadline=None, max_examples=60)

@@ -9,8 +9,9 @@ NVIDIA's structured sparsity (Mishra et al., "Accelerating Sparse Deep Neural Ne
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from functools import lru_cache
+from collections.abc import Callable, Hashable
 from math import ceil, comb, prod
+from typing import TypeVar
 
 import numpy as np
 
@@ -19,6 +20,7 @@ from archsim.errors import InputError
 #: Beyond so many standard deviations a count has no weight (hypergeometric tails are thinner).
 TAIL = 12.0
 Shape = tuple[int, ...]
+T = TypeVar("T")
 
 
 class Density(ABC):
@@ -34,34 +36,44 @@ class Density(ABC):
     def distribution(self, shape: Shape) -> tuple[np.ndarray, np.ndarray]:
         """Non-zeros in a tile of that shape: counts int64[K] and their probabilities."""
 
+    def table(self, shape: Shape) -> tuple[np.ndarray, np.ndarray]:
+        """The distribution, counts ascending."""
+
+        def make() -> tuple[np.ndarray, np.ndarray]:
+            counts, weight = self.distribution(tuple(int(n) for n in shape))
+            rank = np.argsort(counts)
+            return counts[rank], weight[rank]
+
+        return self.remembered(shape, make)
+
+    def remembered(self, key: Hashable, make: Callable[[], T]) -> T:
+        """What was made for a key before, or is now; forgotten with this object."""
+        memory = self.__dict__.setdefault("_memory", {})
+        if key not in memory:
+            memory[key] = make()
+        return memory[key]
+
     def empty(self, shape: Shape) -> float:
         """Probability that a tile holds no non-zero."""
-        counts, weight = _cached(self, shape)
+        counts, weight = self.table(shape)
         return float(weight[counts == 0].sum())
 
     def nonzeros(self, shape: Shape) -> float:
         """Expected non-zeros of a tile."""
-        counts, weight = _cached(self, shape)
+        counts, weight = self.table(shape)
         return float(counts @ weight)
 
     def blocks(self, shape: Shape, width: int) -> float:
         """Expected number of blocks of ``width`` words that a tile's non-zeros fill."""
-        counts, weight = _cached(self, shape)
+        counts, weight = self.table(shape)
         return float(-(-counts // width) @ weight)
 
     def occupancy(self, shape: Shape, confidence: float) -> int:
         """Non-zeros that a tile does not exceed with at least that probability."""
-        counts, weight = _cached(self, shape)
+        counts, weight = self.table(shape)
         if confidence >= 1.0:
             return int(counts[-1])
         return int(counts[np.searchsorted(np.cumsum(weight), confidence - 1e-12)])
-
-
-@lru_cache(maxsize=65536)
-def _cached(density: Density, shape: Shape) -> tuple[np.ndarray, np.ndarray]:
-    counts, weight = density.distribution(tuple(int(n) for n in shape))
-    rank = np.argsort(counts)
-    return counts[rank], weight[rank]
 
 
 def _checked(value: float) -> float:
@@ -212,6 +224,22 @@ class NofM(Density):
                 total += times * prod(float(self._cut(words)[0]) for words in cuts) ** lines
         return total / sum(overlaps.values())
 
+    def nonzeros(self, shape: Shape) -> float:
+        """Expected non-zeros; the last tile along the groups may be cut by the tensor."""
+        length = min(shape[self.axis], self.extent)
+        lines = prod(shape) // shape[self.axis]
+        return lines * self.extent * self.average / -(-self.extent // length)
+
+    def occupancy(self, shape: Shape, confidence: float) -> int:
+        """As in the base class; certainty is every cut group as full as it can be."""
+        if confidence < 1.0:
+            return super().occupancy(shape, confidence)
+        lines = prod(shape) // shape[self.axis]
+        return lines * max(
+            whole * self.n + sum(min(words, self.n) for words in cuts)
+            for whole, *cuts in self._overlaps(min(shape[self.axis], self.extent))
+        )
+
     def distribution(self, shape: Shape) -> tuple[np.ndarray, np.ndarray]:
         length = min(shape[self.axis], self.extent)
         lines = prod(shape) // shape[self.axis]
@@ -236,15 +264,23 @@ def _sum_of(one: np.ndarray, times: int) -> tuple[np.ndarray, np.ndarray]:
     power, offset = one, 0
     while times:
         if times & 1:
-            total, first = _trim(np.convolve(total, power), first + offset)
+            total, first = _trim(_convolved(total, power), first + offset)
         times >>= 1
         if times:
-            power, offset = _trim(np.convolve(power, power), 2 * offset)
+            power, offset = _trim(_convolved(power, power), 2 * offset)
     return first + np.arange(len(total)), total
 
 
+def _convolved(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    if min(len(a), len(b)) < 256:
+        return np.convolve(a, b)
+    from scipy.signal import fftconvolve
+
+    return np.maximum(fftconvolve(a, b), 0.0)
+
+
 def _trim(weight: np.ndarray, first: int) -> tuple[np.ndarray, int]:
-    kept = np.flatnonzero(weight > 1e-30)
+    kept = np.flatnonzero(weight > 1e-18)
     return weight[kept[0] : kept[-1] + 1], first + int(kept[0])
 
 

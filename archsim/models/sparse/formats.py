@@ -20,7 +20,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from math import ceil, log2, prod
 from typing import Literal
 
@@ -107,10 +106,10 @@ def occupancy(
         levels: Shapes of :func:`fibertree`.
         density: Of the tensor.
     """
-    return _occupancy(tuple(formats), tuple(levels), density)
+    key = (tuple(formats), tuple(levels))
+    return density.remembered(key, lambda: _occupancy(*key, density))
 
 
-@lru_cache(maxsize=65536)
 def _occupancy(
     formats: tuple[RankFormat, ...], levels: tuple[Shape, ...], density: Density
 ) -> Occupancy:
@@ -233,6 +232,9 @@ class _Full(Density):
 
     def empty(self, shape):
         return 0.0
+
+    def remembered(self, key, make):
+        return make()  # it is shared by all, and lives as long as the program
 
 
 _FULL = _Full()
