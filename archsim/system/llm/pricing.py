@@ -26,6 +26,12 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float64]
 
 
+#: Share of a network port's rate that exchanges reach: 43 of 50 GB/s by DeepEP's normal kernels on
+#: two nodes of H800 with ConnectX-7 (DeepEP, docs/legacy.md). Its low-latency kernels are what
+#: tests/system compare with.
+NETWORK_EFFICIENCY = 0.86
+
+
 @dataclass(frozen=True, eq=False)
 class Price:
     """Cost of one call on one device; float64[B] each.
@@ -276,9 +282,13 @@ class GpuPricer(Roofline):
                 across = sum(part.latency_s for part in parts)
                 energy = sum(part.energy_j for part in parts) * members
             else:
-                exchange = time("all_to_all", outer, held, net, net.latency)
-                across = np.maximum(exchange.latency_s, seconds)
-                energy = (exchange.energy_j + near.energy_j) * members
+                # Bytes for the own node go over its links while the others leave it.
+                inside = time("all_to_all", inner, held * inner / members, links[0])
+                leaving = held * (outer - 1.0) / outer
+                network = leaving / (net.bandwidth * NETWORK_EFFICIENCY)
+                start = self.constants.kernel("collective")["dispatch_start_s"]
+                across = np.maximum(start + net.latency + network, inside.latency_s)
+                energy = (leaving * 8.0 * net.energy + inside.energy_j) * members
             seconds, joules = np.where(far, across, seconds), np.where(far, energy, joules)
         alone = members <= 1
         return np.where(alone, 0.0, seconds), np.where(alone, 0.0, joules)
