@@ -41,7 +41,7 @@ def summary(sets: Sequence[Measured]) -> tuple[list[tuple[object, ...]], bool]:
     for one in sets:
         signed = errors(one)
         size = np.abs(signed)
-        back = size[one.held]
+        back = size[one.held] if one.held.any() else size
         fitted = f"{size[~one.held].mean():.1%}" if one.calibrated else "-"
         worst = int(size.argmax())
         verdict = ""
@@ -87,11 +87,12 @@ def layer_costs(device: GpuDevice, phase: str) -> list[float]:
         launch = float(one.parts_s["launch_s"])
         if copies == 1:
             return float(one.latency_s)
-        flops = 2.0 * m * n * k * copies / device.peak("fp16")
-        moved = 2.0 * copies * (m * k + n * k + m * n) / device.bandwidth_bytes_per_s
         p = load_constants("ampere").gemm
-        busy = max(flops / p["tensor_efficiency"], moved / p["read_efficiency"])
-        return launch + busy + p["overlap"] * min(flops, moved)
+        rate = device.bandwidth_bytes_per_s
+        flops = 2.0 * m * n * k * copies / (device.peak("fp16") * p["tensor_efficiency"])
+        moved = 2.0 * copies * (m * k + n * k) / (rate * p["read_efficiency"])
+        moved += 2.0 * copies * m * n / (rate * p["write_efficiency"])
+        return launch + max(flops, moved) + p["overlap"] * min(flops, moved)
 
     start = eager_s("matmul")
     found = {name: start + product(*size) for name, size in sizes.items()}
@@ -166,7 +167,7 @@ def _left_out(sets: Sequence[Measured]) -> None:
         if not one.calibrated or kernel not in constants.kernels:
             continue
         if kernel == "prefill" and constants.name == "hopper":
-            # the library, not the device, decides whether rotary embedding is part of the kernel
+            # the library, not the device, decides if rotary embedding is part of the kernel
             constants = constants.replaced("prefill", {"rotary": 0.0})
         elif kernel == "prefill":
             constants = constants.replaced("prefill", {"rotary": 1.0})
@@ -201,8 +202,8 @@ def validate_gpu(calibrate: object = False, out: object = None) -> bool:
         calibrate_all(sets, None if calibrate is True else str(calibrate), out)
         return True
     print(
-        "GPU kernels beside measured ones. fitted MAPE: on the shapes the constants were fitted to;\n"
-        "the other figures: on the shapes held back (all rows where nothing was fitted)."
+        "GPU kernels beside measured ones. fitted MAPE: on the shapes the constants were fitted to;"
+        "\nthe other figures: on the shapes held back (all rows where nothing was fitted)."
     )
     rows, met = summary(sets)
     print(table(HEADS, rows))

@@ -88,8 +88,8 @@ def calibrate_all(sets: Sequence[Measured], kernel: str | None, out: object = No
             return float(np.concatenate(found).mean())
 
         after = error(fitted, True)
-        rows.append((name, generation, f"{error(shipped, False):.2%}", f"{error(shipped, True):.2%}",
-                     f"{error(fitted, False):.2%}", f"{after:.2%}"))  # fmt: skip
+        before = [f"{error(shipped, held):.2%}" for held in (False, True)]
+        rows.append((name, generation, *before, f"{error(fitted, False):.2%}", f"{after:.2%}"))
         entry = written["generations"][generation]["kernels"][name]
         entry["values"] = dict(fitted.kernel(name))
         entry["held_out_error"] = f"MAPE {after:.1%}"

@@ -196,10 +196,9 @@ def _walk(
             share = np.ceil(items * tiles / np.minimum(slots, items * tiles))
             walk = np.ceil(items / slots) * block + share * step
         total = np.maximum(walk, floor) + overlap * np.minimum(walk, floor)
-        divided = parts > 1 or (split == "equal") & (items % slots != 0)
-        total = total + np.where(divided, p[f"{kernel}_combine_s"], 0.0)
-        possible = parts <= np.maximum(tiles, 1)
-        better = possible & (total < best)
+        if parts > 1 or split == "equal":
+            total = total + p[f"{kernel}_combine_s"]
+        better = total < best
         chosen = np.where(better, parts, chosen)
         walk_of_best = np.where(better, walk, walk_of_best)
         best = np.where(better, total, best)

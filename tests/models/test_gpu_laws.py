@@ -1,0 +1,256 @@
+"""Laws every GPU kernel cost keeps, and what single figures must be."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from archsim.errors import InputError
+from archsim.hardware import load_machine
+from archsim.models.gpu import (
+    evaluate_collective,
+    evaluate_decode,
+    evaluate_gemm,
+    evaluate_moe,
+    evaluate_prefill,
+    evaluate_vector,
+    expert_loads,
+    from_machine,
+    gpu_device,
+    load_constants,
+    load_figures,
+)
+from archsim.models.gpu.attention import key_tiles
+from archsim.models.gpu.constants import constants_file
+
+DEVICES = {name: gpu_device(name) for name in ("a100", "h100")}
+devices = st.sampled_from(sorted(DEVICES))
+sizes = st.integers(1, 20000)
+BETTER = st.sampled_from([
+    {"sms": 2.0}, {"sms": 10 / 9}, {"clock_hz": 1.3}, {"bandwidth_bytes_per_s": 1.5},
+    {"l2_bytes": 2.0}, {"link_bandwidth_bytes_per_s": 2.0},
+])  # fmt: skip
+
+
+def calls(name, m, n, k, device):
+    """One call of every kernel with sizes drawn from three numbers."""
+    heads = 1 + n % 4
+    return {
+        "gemm": lambda d: evaluate_gemm(d, m, n, k),
+        "prefill": lambda d: evaluate_prefill(d, 1 + n % 7, m, 8 * heads, 8, 64 * (1 + k % 2)),
+        "decode": lambda d: evaluate_decode(d, 1 + n % 300, k, 8 * heads, 8, 128),
+        "equal split": lambda d: evaluate_decode(
+            d, 1 + n % 300, k, 8 * heads, 8, 128, split="equal"
+        ),
+        "experts": lambda d: evaluate_moe(d, expert_loads(m, 8, 2)[0], n, 1 + k // 4),
+        "vector": lambda d: evaluate_vector(d, "softmax", float(m) * n),
+        "all-reduce": lambda d: evaluate_collective(d, "all_reduce", 2 + n % 15, float(m) * k),
+    }[name](device)
+
+
+KERNELS = ("gemm", "prefill", "decode", "equal split", "experts", "vector", "all-reduce")
+
+
+@given(devices, st.sampled_from(KERNELS), sizes, sizes, sizes, BETTER)
+@settings(max_examples=300, deadline=None)
+def test_better_hardware_is_never_slower(name, kernel, m, n, k, better):
+    device = DEVICES[name]
+    before = calls(kernel, m, n, k, device).latency_s
+    assert calls(kernel, m, n, k, device.scaled(**better)).latency_s <= before * (1 + 1e-12)
+
+
+@given(devices, st.sampled_from(KERNELS), sizes, sizes, sizes)
+@settings(max_examples=300, deadline=None)
+def test_no_cost_is_below_its_bounds(name, kernel, m, n, k):
+    device = DEVICES[name]
+    cost = calls(kernel, m, n, k, device)
+    peak = device.peak("bf16") if kernel != "vector" else device.vector_flops_per_s
+    assert 0 < cost.latency_s < 1e4
+    assert cost.flops / peak <= cost.latency_s * (1 + 1e-12) or kernel == "vector"
+    rate = device.bandwidth_bytes_per_s
+    assert cost.dram_bytes / rate <= cost.latency_s * (1 + 1e-12)
+    assert 0 < cost.energy_j < 1e6
+    assert str(cost.bound) in {part.removesuffix("_s") for part in cost.parts_s}
+
+
+@given(devices, sizes, sizes, sizes, st.integers(0, 2), st.integers(1, 300), st.booleans())
+@settings(max_examples=400, deadline=None)
+def test_a_larger_product_is_never_cheaper(name, m, n, k, axis, more, warm):
+    first = [m, n, k]
+    second = list(first)
+    second[axis] += more
+    cost = evaluate_gemm(
+        DEVICES[name], *np.array([first, second]).T, weight_copies=1.0 if warm else np.inf
+    )
+    assert cost.latency_s[0] <= cost.latency_s[1] * (1 + 1e-12)
+
+
+@given(devices, sizes, st.integers(1, 500), st.integers(1, 64), st.integers(1, 300))
+@settings(max_examples=200, deadline=None)
+def test_longer_contexts_and_sequences_are_never_cheaper(name, tokens, batch, heads, more):
+    device = DEVICES[name]
+    decode = evaluate_decode(device, batch, [tokens, tokens + more], 8 * heads, 8, 128)
+    assert decode.latency_s[0] <= decode.latency_s[1] * (1 + 1e-12)
+    wider = evaluate_decode(device, [batch, batch + more], tokens, 8 * heads, 8, 128)
+    assert wider.latency_s[0] <= wider.latency_s[1] * (1 + 1e-12)
+    prefill = evaluate_prefill(device, batch, [tokens, tokens + more], 8 * heads, 8, 128)
+    assert prefill.latency_s[0] <= prefill.latency_s[1] * (1 + 1e-12)
+    seen = evaluate_prefill(device, batch, tokens, heads, heads, 128, window=[more, 2 * more])
+    assert seen.latency_s[0] <= seen.latency_s[1] * (1 + 1e-12)
+
+
+@given(st.integers(1, 3000), st.integers(1, 64), st.integers(0, 7))
+@settings(max_examples=100, deadline=None)
+def test_one_more_token_for_an_expert_is_never_cheaper(tokens, intermediate, expert):
+    loads = expert_loads(tokens, 8, 2)[0]
+    more = loads.copy()
+    more[expert] += 1
+    cost = evaluate_moe(DEVICES["h100"], [loads, more], 2048, 64 * intermediate)
+    assert cost.latency_s[0] <= cost.latency_s[1] * (1 + 1e-12)
+
+
+def test_a_batch_is_its_rows_bit_by_bit():
+    rng = np.random.default_rng(3)
+    m, n, k = rng.integers(1, 20000, (3, 200))
+    for device in DEVICES.values():
+        batch = evaluate_gemm(device, m, n, k)
+        single = [evaluate_gemm(device, *row) for row in zip(m, n, k, strict=True)]
+        for field in ("latency_s", "energy_j", "dram_bytes"):
+            alone = np.array([float(getattr(cost, field)) for cost in single])
+            assert (getattr(batch, field) == alone).all()
+        heads = 8 * (1 + k % 4)
+        batch = evaluate_decode(device, 1 + m % 64, n, heads, 8, 128)
+        alone = [
+            float(evaluate_decode(device, *row, 8, 128).latency_s)
+            for row in zip(1 + m % 64, n, heads, strict=True)
+        ]
+        assert (batch.latency_s == alone).all()
+        batch = evaluate_prefill(device, 1 + m % 8, n, heads, 8, 128)
+        alone = [
+            float(evaluate_prefill(device, *row, 8, 128).latency_s)
+            for row in zip(1 + m % 8, n, heads, strict=True)
+        ]
+        assert (batch.latency_s == alone).all()
+
+
+def test_rows_may_have_their_own_device_and_number_format():
+    a100 = DEVICES["a100"]
+    wide = a100.scaled(bandwidth_bytes_per_s=2.0)
+    together = evaluate_gemm([a100, wide], 16, 4096, 4096).latency_s
+    assert together[0] == evaluate_gemm(a100, 16, 4096, 4096).latency_s
+    assert together[1] == evaluate_gemm(wide, 16, 4096, 4096).latency_s
+    formats = evaluate_gemm(DEVICES["h100"], 4096, 8192, 8192, ["bf16", "fp8"]).latency_s
+    assert formats[1] < 0.7 * formats[0]
+
+
+@given(st.integers(1, 5000), st.sampled_from([64, 128]))
+def test_key_tiles_are_counted(sequence, tile):
+    blocks = math.ceil(sequence / 128)
+    counted = sum(math.ceil(min((i + 1) * 128, sequence) / tile) for i in range(blocks))
+    assert key_tiles(np.array([float(sequence)]), tile, np.array([np.inf]))[0] == counted
+
+
+@given(
+    st.integers(1, 300), st.sampled_from([(8, 2), (64, 6), (160, 8)]),
+    st.sampled_from([0.0, 1.01, 1.2]), st.booleans(), st.integers(0, 5),
+)  # fmt: skip
+@settings(max_examples=100, deadline=None)
+def test_loads_add_up_and_no_expert_sees_a_token_twice(tokens, shape, skew, by_group, seed):
+    experts, top_k = shape
+    rng = np.random.default_rng(seed)
+    loads = expert_loads(tokens, experts, top_k, skew=skew, by_group=by_group, draws=3, rng=rng)
+    assert (loads.sum(1) == tokens * top_k).all()
+    assert loads.max() <= tokens
+    part = expert_loads(tokens, experts, top_k, skew=skew, groups=8, draws=3)
+    assert part.shape[1] == experts // 8
+    assert (part.sum(1) >= tokens * top_k // 8).all()  # the fullest group
+
+
+def test_equal_split_keeps_all_multiprocessors_busy():
+    """LeanAttention's case: few heads and a long context fill the GPU; odd numbers of heads too."""
+    device = DEVICES["a100"]
+    none = evaluate_decode(device, 1, 131072, 8, 1, 128, split="none")
+    fixed = evaluate_decode(device, 1, 131072, 8, 1, 128)
+    assert none.latency_s > 10 * fixed.latency_s
+    # 120 heads on 108 slots: two rounds unsplit, 1.11 rounds dealt out evenly
+    unsplit = evaluate_decode(device, 120, 65536, 1, 1, 128, split="none").parts_s["compute_s"]
+    equal = evaluate_decode(device, 120, 65536, 1, 1, 128, split="equal").parts_s["compute_s"]
+    assert float(equal / unsplit) == pytest.approx(120 / 108 / 2, rel=0.05)
+
+
+def test_a_machine_becomes_a_device():
+    device = from_machine(load_machine("h100"))
+    assert device.sms == 132
+    assert device.peak("fp8") == pytest.approx(2 * device.peak("bf16"), rel=1e-3)
+    assert device.link_bandwidth_bytes_per_s == 450e9
+    assert device.link_reduces
+    assert device.memory_j_per_byte == pytest.approx(8 * 3.59e-12)
+    with pytest.raises(InputError, match="no engine of kind 'gpu'"):
+        from_machine(load_machine("eyeriss"))
+    with pytest.raises(InputError, match="cannot be scaled"):
+        device.scaled(name=2.0)
+
+
+def test_constants_say_where_they_come_from():
+    for generation in constants_file().generations.values():
+        for kernel in generation.kernels.values():
+            assert all((kernel.data, kernel.fit, kernel.held_out_error))
+            assert all(math.isfinite(v) and v >= 0 for v in kernel.values.values())
+    with pytest.raises(InputError, match="no such GPU generation"):
+        load_constants("pascal")
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda d: evaluate_gemm(d, 0, 1, 1), "m: a size is not positive"),
+        (lambda d: evaluate_gemm(d, 1, np.nan, 1), "n: a size"),
+        (lambda d: evaluate_gemm(d, 1, 1, 1, "bf17"), "unknown number format"),
+        (lambda d: evaluate_decode(d, 1, 1, 8, 3, 128), "share the KV heads"),
+        (lambda d: evaluate_decode(d, 1, 1, 8, 8, 128, split="half"), "unknown split"),
+        (lambda d: evaluate_decode(d, 1, 0, 8, 8, 128), "context"),
+        (lambda d: evaluate_prefill(d, 1, 16, 8, 8, 128, window=0), "window"),
+        (lambda d: evaluate_prefill(d, 1, 16, 8, 8, 128, "int3"), "unknown number format"),
+        (lambda d: evaluate_moe(d, [[-1.0]], 64, 64), "expert_tokens"),
+        (lambda d: evaluate_moe(d, [[1.0]], 0, 64), "hidden"),
+        (lambda d: expert_loads(4, 10, 2, groups=4), "divide among groups"),
+        (lambda d: evaluate_vector(d, "tan", 4), "unknown operation"),
+        (lambda d: evaluate_vector(d, "add", 0), "no elements"),
+        (lambda d: evaluate_collective(d, "gossip", 4, 4), "unknown kind"),
+        (lambda d: evaluate_collective(d, "all_reduce", 0, 4), "members"),
+        (lambda d: evaluate_collective(d, "all_gather", 4, 4, algorithm="tree"), "all-reduce"),
+        (lambda d: evaluate_collective(d, "all_reduce", 4, 4, bandwidth_bytes_per_s=0), "no link"),
+    ],
+)
+def test_bad_arguments_are_named(call, message):
+    with pytest.raises((InputError, ValueError), match=message):
+        call(DEVICES["a100"])
+
+
+def test_one_member_needs_no_time():
+    assert evaluate_collective(DEVICES["h100"], "all_reduce", 1, 1e6).latency_s == 0.0
+
+
+def test_figures_of_loads_equal_the_loads():
+    loads = expert_loads(100, 16, 4, skew=1.2, draws=3)
+    device = DEVICES["a100"]
+    direct = evaluate_moe(device, loads, 1024, 512, tuned=False)
+    figures = evaluate_moe(device, load_figures(loads), 1024, 512, tuned=False)
+    assert (direct.latency_s == figures.latency_s).all()
+
+
+@pytest.mark.parametrize(
+    ("device", "m", "n", "k", "measured_us"),
+    [  # aiconfigurator 095f58a, bf16
+        ("a100", 1024, 12288, 12288, 1174.7), ("a100", 16, 16384, 8192, 188.4),
+        ("h100", 8192, 8192, 8192, 1404.8), ("h100", 1, 8192, 8192, 49.2),
+        ("h100", 64, 1024, 1024, 4.1),
+    ],
+)  # fmt: skip
+def test_products_near_single_measured_ones(device, m, n, k, measured_us):
+    cost = evaluate_gemm(DEVICES[device], m, n, k)
+    assert float(cost.latency_s) * 1e6 == pytest.approx(measured_us, rel=0.15)
