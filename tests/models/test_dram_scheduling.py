@@ -5,8 +5,9 @@ import pytest
 
 from archsim.errors import InputError
 from archsim.models.dram import layout as L
+from archsim.models.dram.checker import violations
 from archsim.models.dram.patterns import pattern
-from archsim.models.dram.policy import Policy
+from archsim.models.dram.policy import DRAMsim3Policy, Policy, RamulatorPolicy
 from archsim.models.dram.simulate import simulate
 from archsim.models.dram.spec import load_spec
 from archsim.models.dram.trace import Trace
@@ -185,3 +186,31 @@ def test_refreshes_a_memory_lacks_are_refused(name, settings):
 def test_bad_settings_are_refused(field):
     with pytest.raises(ValueError, match=field):
         Policy(**{field: 0})
+
+
+@pytest.mark.parametrize(
+    ("name", "policy"),
+    [
+        ("hbm2_2000_8gb_dramsim3", DRAMsim3Policy()),
+        ("hbm2_2000_8gb_ramulator", RamulatorPolicy()),
+    ],
+)
+def test_a_full_channel_holds_up_the_requests_behind(name, policy):
+    one = load_spec(name)
+    data = one.model_dump()
+    data["structure"]["channels"] = 4
+    spec = load_spec(data)
+    mixed = pattern("mixed", 3000, spec, seed=1, gap=0)
+    result = simulate(spec, mixed, policy, log=True)
+    assert (np.diff(result.begin) >= 1).all()
+    assert all(violations(spec, log) == [] for log in result.log)
+    # Where every request goes to one channel, the others change nothing.
+    lines = np.arange(2000) * spec.structure.burst_bytes
+    narrow = Trace(np.zeros(2000), np.zeros(2000), lines)
+    wide = Trace(np.zeros(2000), np.zeros(2000), lines * 4)
+    alone = simulate(one, narrow, policy, mapping="row-rank-group-bank-column-channel")
+    among = simulate(spec, wide, policy, mapping="row-rank-group-bank-column-channel")
+    assert (alone.begin == among.begin).all()
+    assert (alone.end == among.end).all()
+    # Alternating channels, served twice as fast as one can, are bound by the slower one's turns.
+    assert result.cycles < simulate(one, mixed, policy, wrap=True).cycles

@@ -42,6 +42,7 @@ from archsim.models.jit import inlined, inner
 
 # Settings of the controller.
 Q_DEPTH, Q_TRANSACTIONS, Q_WRITE_MARK, Q_CLOSE, Q_HIT_LIMIT, Q_REFRESH, Q_SIZE = range(7)
+Z_RELEASED, Z_SIZE = 0, 15  # kept state: see run
 # Columns of the bank state: open row, hits since it opened, entries queued, what it may do next.
 C_ROW, C_HITS, C_COUNT, C_READ, C_WRITE, C_PRE, C_ACTIVATED, C_SIZE = range(8)
 
@@ -161,25 +162,27 @@ def run(
     counts,
     log,
     result,
+    z,
 ):
-    """Serve a trace; arrays as in engine.py.
+    """Serve a trace, or go on serving it; arrays as in engine.py.
 
-    ``place`` numbers distinct addresses; ``pending_write`` and ``pending_read`` (first of a chain
-    through ``next_pending``) tell what of them is under way. One function for the same reason as
-    there.
+    The arrival of requests from number ``z[Z_RELEASED]`` on is not known yet: once those before
+    are accepted the state is kept in ``z``, and another call goes on. ``place`` numbers distinct
+    addresses; ``pending_write`` and ``pending_read`` (first of a chain through ``next_pending``)
+    tell what of them is under way. One function for the same reason as there.
     """
     n = arrival.size
     banks, ranks = bank.shape[0], device[D_RANKS]
     per_rank = banks // ranks
     step = device[D_REFI] // ranks
-    now, turn = 0, 0
-    accepted, done, last = 0, 0, 0
-    waiting_reads, waiting_writes, draining, queued = 0, 0, 0, 0
-    tries = False
-    next_refresh, due_first, due_count = step, 0, 0
-    in_refresh = -1
+    released = z[Z_RELEASED]
+    now, turn, tries = z[1], z[2], z[3] == 1
+    accepted, done, last = z[4], z[5], z[6]
+    waiting_reads, waiting_writes, draining, queued = z[7], z[8], z[9], z[10]
+    next_refresh, due_first, due_count = step + z[11], z[12], z[13]
+    in_refresh = z[14] - 1
     offer = bus_next[NUM_COMMANDS:]
-    while done < n:
+    while done < n and (accepted < released or released == n):
         # Refreshes fall due one rank after the other.
         while q[Q_REFRESH] and next_refresh <= now:
             due_count += 1
@@ -342,6 +345,13 @@ def run(
                         next_pending[i] = pending_read[where]
                     pending_read[where] = i
         now = max(now + 1, soonest)
+    z[1], z[2], z[3] = now, turn, tries
+    z[4], z[5], z[6] = accepted, done, last
+    z[7], z[8], z[9], z[10] = waiting_reads, waiting_writes, draining, queued
+    z[11], z[12], z[13] = next_refresh - step, due_first, due_count
+    z[14] = in_refresh + 1
+    if done < n:
+        return
     # The last cycle is the one after that of the last answer.
     close_account(ranks, last, rank_state, counts)
     result[R_END] = last + 1

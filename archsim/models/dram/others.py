@@ -1,4 +1,4 @@
-"""The controllers of DRAMsim3 and of Ramulator 2.1 on one channel: settings and workspace."""
+"""The controllers of DRAMsim3 and of Ramulator 2.1: settings, workspace, channels in order."""
 
 from __future__ import annotations
 
@@ -17,31 +17,94 @@ def _full(value: int, *shape: int) -> np.ndarray:
     return np.full(shape, value, np.int64)
 
 
-def channel(
-    spec: DramSpec, device: Any, policy: DRAMsim3Policy | RamulatorPolicy, made: _Made, log: bool
-) -> tuple[tuple[np.ndarray, np.ndarray], np.ndarray, np.ndarray, np.ndarray]:
-    """Simulate one channel.
+class Channel:
+    """One channel that serves its requests as far as their arrivals are known.
 
     Args:
         spec: The memory.
         device: Its vectors (:func:`archsim.models.dram.simulate.compiled`).
         policy: The controller.
         made: Arrival, direction, bank, row, column and address of the requests.
-        log: Keep the command log.
+        lines: Room for the command log, int64[m, 5].
+    """
+
+    def __init__(
+        self,
+        spec: DramSpec,
+        device: Any,
+        policy: DRAMsim3Policy | RamulatorPolicy,
+        made: _Made,
+        lines: np.ndarray,
+    ) -> None:
+        prepare = _dramsim3 if isinstance(policy, DRAMsim3Policy) else _ramulator
+        n = made[0].size
+        self.arrival, self.begin, self.end = made[0].copy(), _full(-1, n), _full(-1, n)
+        self.result = _full(0, L.R_SIZE)
+        self.counts = _full(0, spec.structure.ranks, L.RANK_SIZE)
+        self._kept = _full(0, 16)
+        out = (self.begin, self.end, lines, self.result, self.counts)
+        self._run, self._arguments = prepare(spec, device, policy, (self.arrival, *made[1:]), out)
+
+    def serve(self, released: int) -> None:
+        """Go on until the first ``released`` requests are accepted, or served if those are all."""
+        self._kept[0] = released
+        self._run(*self._arguments, self._kept)
+
+
+def channels(
+    spec: DramSpec,
+    device: Any,
+    policy: DRAMsim3Policy | RamulatorPolicy,
+    made: _Made,
+    channel: np.ndarray,
+    log: bool,
+) -> tuple[np.ndarray, np.ndarray, list[np.ndarray], list[np.ndarray], list[np.ndarray]]:
+    """Serve a trace on all channels; a request a full channel refuses holds up those behind it.
+
+    Args:
+        spec, device, policy, made: As for :class:`Channel`, over the whole trace.
+        channel: Channel of each request.
+        log: Keep the command logs.
 
     Returns:
-        Times of the requests and of their responses, the log, results and counts.
+        Times of the requests and of their responses, and by channel the logs, results and counts.
     """
-    serve = _dramsim3 if isinstance(policy, DRAMsim3Policy) else _ramulator
     n = made[0].size
-    lines = np.empty((4 * n + 1024 if log else 0, 5), np.int64)
+    room = 4 * n + 1024 if log else 0
     while True:
-        begin, end = _full(-1, n), _full(-1, n)
-        result, counts = _full(0, L.R_SIZE), _full(0, spec.structure.ranks, L.RANK_SIZE)
-        serve(spec, device, policy, made, (begin, end, lines, result, counts))
-        if not log or result[L.R_LOGGED] <= len(lines):
-            return (begin, end), lines[: result[L.R_LOGGED]], result, counts
-        lines = np.empty((int(result[L.R_LOGGED]), 5), np.int64)
+        parts = [np.flatnonzero(channel == c) for c in range(spec.structure.channels)]
+        mine = [tuple(np.ascontiguousarray(a[p]) for a in made) for p in parts]
+        logs = [np.empty((room, 5), np.int64) for _ in parts]
+        each = [
+            Channel(spec, device, policy, m, lines) for m, lines in zip(mine, logs, strict=True)
+        ]
+        if len(parts) > 1:
+            _in_order(each, channel, made[0])
+        for one, part in zip(each, parts, strict=True):
+            if part.size:
+                one.serve(part.size)
+        if all(one.result[L.R_LOGGED] <= room for one in each) or not log:
+            break
+        room = max(int(one.result[L.R_LOGGED]) for one in each)
+    begin, end = np.empty(n, np.int64), np.empty(n, np.int64)
+    for one, part in zip(each, parts, strict=True):
+        begin[part], end[part] = one.begin, one.end
+    kept = [x[: one.result[L.R_LOGGED]] for x, one in zip(logs, each, strict=True)] if log else []
+    return begin, end, kept, [one.result for one in each], [one.counts for one in each]
+
+
+def _in_order(each: list[Channel], channel: np.ndarray, arrival: np.ndarray) -> None:
+    """Offer requests one a cycle in the order of the trace, each once the last one is accepted."""
+    released = [0] * len(each)
+    turns = np.flatnonzero(np.diff(channel)) + 1
+    free = 0
+    for first, last in zip([0, *turns.tolist()], [*turns.tolist(), channel.size], strict=True):
+        one = each[channel[first]]
+        at = released[channel[first]]
+        released[channel[first]] = at + last - first
+        one.arrival[at] = max(int(arrival[first]), free)
+        one.serve(at + last - first)
+        free = int(one.begin[at + last - first - 1]) + 1
 
 
 def _state(spec: DramSpec) -> tuple[np.ndarray, ...]:
@@ -61,7 +124,8 @@ def _state(spec: DramSpec) -> tuple[np.ndarray, ...]:
 
 def _dramsim3(
     spec: DramSpec, device: Any, policy: DRAMsim3Policy, made: _Made, out: tuple[np.ndarray, ...]
-) -> None:
+) -> tuple[Any, tuple[np.ndarray, ...]]:
+    """The compiled controller and its arguments."""
     from archsim.models.dram import dramsim3
 
     arrival, write, bank, row, column, address = made
@@ -76,7 +140,7 @@ def _dramsim3(
     settings[dramsim3.Q_REFRESH] = policy.refresh
     banks = _full(0, spec.structure.banks, dramsim3.C_SIZE)
     banks[:, dramsim3.C_ROW] = -1
-    dramsim3.run(
+    return dramsim3.run, (
         settings,
         device.device,
         device.tables,
@@ -106,7 +170,8 @@ def _dramsim3(
 
 def _ramulator(
     spec: DramSpec, device: Any, policy: RamulatorPolicy, made: _Made, out: tuple[np.ndarray, ...]
-) -> None:
+) -> tuple[Any, tuple[np.ndarray, ...]]:
+    """The compiled controller and its arguments."""
     from archsim.models.dram import ramulator
 
     arrival, write, bank, row, _, address = made
@@ -120,7 +185,7 @@ def _ramulator(
     settings[ramulator.Q_REFRESH] = policy.refresh
     settings[ramulator.Q_KEEP_HITS] = policy.keep_hits
     banks = spec.structure.banks
-    ramulator.run(
+    return ramulator.run, (
         settings,
         device.device,
         device.tables,

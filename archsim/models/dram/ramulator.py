@@ -38,6 +38,7 @@ from archsim.models.jit import inlined, inner
 
 # Settings: buffer sizes, and the fills at which writes start (above) and stop (below) to drain.
 Q_READS, Q_WRITES, Q_HIGH, Q_LOW, Q_REFRESH, Q_KEEP_HITS, Q_SIZE = range(7)
+Z_RELEASED, Z_SIZE = 0, 13  # kept state: see run
 _ANY, _COLUMN, _ROW = range(3)
 
 
@@ -119,8 +120,9 @@ def run(
     counts,
     log,
     result,
+    z,
 ):
-    """Serve a trace; arrays as in dramsim3.py, and one function for the same reason.
+    """Serve a trace; arrays and ``z`` as in dramsim3.py, and one function for the same reason.
 
     ``busy`` counts the requests that had the row of a bank opened, ``seen`` marks requests whose
     hit or miss is counted. The clock of the controller is one ahead of the cycle of a request.
@@ -128,13 +130,14 @@ def run(
     n = arrival.size
     ranks = device[D_RANKS]
     per_rank = device[D_GROUPS] * device[D_BANKS]
-    now, accepted, done, last, last_back = 1, 0, 0, 0, 0
-    waiting_reads, waiting_writes, started = 0, 0, 0
-    draining = False
-    next_refresh, due_count, due_rank = device[D_REFI], 0, 0
+    released = z[Z_RELEASED]
+    now, accepted, done, last, last_back = 1 + z[1], z[2], z[3], z[4], z[5]
+    waiting_reads, waiting_writes, started = z[6], z[7], z[8]
+    draining = z[9] == 1
+    next_refresh, due_count, due_rank = device[D_REFI] + z[10], z[11], z[12]
     found = bus_next[NUM_COMMANDS:]
     slots = 2 if device[D_SPLIT_BUS] else 1
-    while done < n:
+    while done < n and (accepted < released or released == n):
         soonest = NEVER
         # The next request is sent before the tick of its cycle.
         if accepted < n and arrival[accepted] <= now - 1:
@@ -268,6 +271,11 @@ def run(
                         back[i] = last_back
                     last = max(last, back[i])
         now = max(now + 1, soonest)
+    z[1], z[2], z[3], z[4], z[5] = now - 1, accepted, done, last, last_back
+    z[6], z[7], z[8], z[9] = waiting_reads, waiting_writes, started, draining
+    z[10], z[11], z[12] = next_refresh - device[D_REFI], due_count, due_rank
+    if done < n:
+        return
     close_account(ranks, last + 1, rank_state, counts)
     result[R_END] = last + 1
     for i in range(n):

@@ -189,8 +189,9 @@ def simulate(
 ) -> DramResult:
     """Serve a trace.
 
-    Channels work on their own: each takes its part of the trace, and a full channel does not
-    hold up the requests to another.
+    Under DRAMSys's controller channels work on their own: each takes its part of the trace, and a
+    full channel does not hold up requests to another. Under the others, requests are accepted in
+    order over all channels.
 
     Args:
         spec: The memory.
@@ -208,6 +209,14 @@ def simulate(
     if isinstance(policy, Policy):
         check(spec, policy)
     where = decode(trace.address, spec, mapping, wrap)
+    if not isinstance(policy, Policy):
+        from archsim.models.dram.others import channels
+
+        made = (trace.arrival, trace.write, where.bank, where.row, where.column, trace.address)
+        begin, end, logs, results, counts = channels(
+            spec, compiled(spec), policy, made, where.channel, log
+        )
+        return collect(spec, begin, end, results, counts, tuple(logs))
     begin, end = np.empty(len(trace), np.int64), np.empty(len(trace), np.int64)
     logs, results, counts = [], [], []
     for number in range(spec.structure.channels):
@@ -264,26 +273,22 @@ def _one_channel(
     spec: DramSpec,
     trace: Trace,
     where: Location,
-    policy: Controller,
+    policy: Policy,
     mine: np.ndarray | None,
     log: bool,
 ) -> tuple[tuple[np.ndarray, np.ndarray], np.ndarray, np.ndarray, np.ndarray]:
     """Simulate the requests ``mine`` (all when None) of one channel."""
     from archsim.models.dram import batch
 
-    made = (trace.arrival, trace.write, where.bank, where.row, trace.address, where.column)
+    made = (trace.arrival, trace.write, where.bank, where.row, trace.address)
     if mine is not None:
         made = tuple(np.ascontiguousarray(a[mine]) for a in made)
-    arrival, write, bank, row, address, column = made
+    arrival, write, bank, row, address = made
     if arrival.size > MAX_REQUESTS:
         raise InputError(
             "too many requests for one channel", found=arrival.size, expected=str(MAX_REQUESTS)
         )
     c = compiled(spec)
-    if not isinstance(policy, Policy):
-        from archsim.models.dram.others import channel
-
-        return channel(spec, c, policy, (arrival, write, bank, row, column, address), log)
     links = batch.chains(bank, row, write, spec.structure.banks)
     begin, end = np.empty(arrival.size, np.int64), np.empty(arrival.size, np.int64)
     lines = np.empty((4 * arrival.size + 1024 if log else 0, 5), np.int64)
