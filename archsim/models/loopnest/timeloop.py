@@ -199,13 +199,12 @@ class TimeloopCase:
             energy = float((accesses * price).sum()) * 1e12
             energy_pj += energy
             leak_w += used * table[s, k.LEAK_W]
+            reads, fills, updates = (
+                {self.data_spaces[t]: float(counts[s, t, kind]) for t in kept}
+                for kind in (k.READS, k.FILLS, k.UPDATES)
+            )
             levels.append(
-                LevelStatistics(
-                    self.level_names[i],
-                    table[s, k.INSTANCES],
-                    *({self.data_spaces[t]: counts[s, t, c] for t in kept} for c in range(3)),
-                    energy_pj=energy,
-                )
+                LevelStatistics(self.level_names[i], float(used), reads, fills, updates, energy)
             )
         leakage_pj = float(leak_w * cycles / self.engine[k.CLOCK_HZ] * 1e12)
         return TimeloopResult(

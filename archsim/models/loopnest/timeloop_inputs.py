@@ -252,8 +252,11 @@ def read_energies(data: Any, source: object) -> dict[str, dict[str, float]]:
         actions = {}
         for action in get(table, "actions", list, source):
             energy = action.get("energy") if isinstance(action, dict) else None
-            number = isinstance(energy, (int, float)) and not isinstance(energy, bool)
-            if not number or not 0 <= energy < 1e18:
+            if (
+                not isinstance(energy, (int, float))
+                or isinstance(energy, bool)
+                or not 0 <= energy < 1e18
+            ):
                 raise InputError(
                     "action without an energy", source=source, field=f"ERT.{name}", found=action
                 )
