@@ -289,6 +289,61 @@ def _decode_set(device: str, t: Table, kind: str) -> Measured:
     )  # fmt: skip
 
 
+def latent_sets(device: str) -> list[Measured]:
+    """Multi-head latent attention of DeepSeek-V3 (aiconfigurator): nothing fitted."""
+    gpu, sets = gpu_device(device), []
+    for phase in ("context", "generation"):
+        path = _file(device, f"mla/*/*/{phase}_mla_perf.parquet")
+        if path is None:
+            continue
+        t = read_parquet(path)
+        t = _take(t, np.flatnonzero(t["isl"] + t["step"] > 1))
+        t["attn_dtype"] = t["mla_dtype"]
+
+        def predict(c, rows, t=t, phase=phase):
+            def run(r: NDArray, wide: str, kv: str) -> Floats:
+                b, h = t["batch_size"][r], t["num_heads"][r]
+                if phase == "context":  # keys and values expanded: a head of 192, values of 128
+                    cost = evaluate_prefill(
+                        gpu,
+                        b,
+                        t["isl"][r],
+                        h,
+                        h,
+                        192,
+                        wide,
+                        kv_dtype=kv,
+                        value_dim=128,
+                        constants=c,
+                    )
+                else:
+                    cost = evaluate_decode(
+                        gpu, b, t["isl"][r] + t["step"][r], h, 1, 576, kv, latent_value_dim=512,
+                        resident=True, constants=c,
+                    )  # fmt: skip
+                return cost.latency_s
+
+            return _by_format(t, rows, run)
+
+        shapes = {"batch": t["batch_size"], "tokens": t["isl"] + t["step"], "heads": t["num_heads"],
+                  "kv": t["kv_cache_dtype"]}  # fmt: skip
+        sets.append(
+            Measured(
+                f"MLA {'prefill' if phase == 'context' else 'decode'}",
+                device,
+                phase,
+                f"aiconfigurator, {_generation(device)}",
+                None,
+                shapes,
+                t["latency"] * 1e-3,
+                np.ones(len(t["isl"]), bool),
+                predict,
+                False,
+            )
+        )
+    return sets
+
+
 def moe_sets(device: str) -> list[Measured]:
     """Layers of experts of aiconfigurator, one set a number format."""
     path = _file(device, "moe/*/*/moe_perf.parquet")
@@ -472,7 +527,7 @@ def _products(name, device, source, m, n, k, latency, dtype) -> Measured:
 def all_sets(devices: tuple[str, ...] = ("a100", "h100")) -> list[Measured]:
     """Every comparison with measured kernels."""
     sets: list[Measured] = []
-    for build in (gemm_sets, attention_sets, moe_sets, collective_sets):
+    for build in (gemm_sets, attention_sets, latent_sets, moe_sets, collective_sets):
         for device in devices:
             sets += build(device)
     return sets + layer_sets()

@@ -28,6 +28,8 @@ from archsim.models.gpu.device import DTYPE_BYTES, GpuDevice
 Floats = NDArray[np.float64]
 #: Queries of one block and tokens of one tile of the decode kernels.
 QUERY_TILE, TOKEN_TILE = 128.0, 64.0
+#: Query heads that one block of a latent-attention kernel works on.
+HEAD_TILE = 64.0
 #: Ways to deal a cache out: see the module.
 SPLITS = ("fixed", "equal", "none")
 #: Parts that a fixed split may cut a cache into.
@@ -216,6 +218,7 @@ def evaluate_decode(
     *,
     split: str = "fixed",
     window: ArrayLike = np.inf,
+    latent_value_dim: float | None = None,
     resident: bool = False,
     constants: GpuConstants | None = None,
 ) -> GpuCost:
@@ -232,6 +235,10 @@ def evaluate_decode(
         split: ``fixed`` (equal parts of each head's cache), ``equal`` (LeanAttention: all tiles
             dealt out evenly), ``none``.
         window: Tokens that are read at most.
+        latent_value_dim: Multi-head latent attention with absorbed projections: the cache holds one
+            row of ``head_dim`` (latent and rotary part) a token, of which the first so many are
+            the value too (DeepSeek-V3: 576 and 512, one KV head). All heads share a row, so that
+            the tensor units can become the bound.
         resident: The same cache was read just before and what fits is still in L2 (a benchmark
             in a loop); in a network other layers run in between.
         constants: Calibrated constants; default those of the device's generation.
@@ -257,16 +264,28 @@ def evaluate_decode(
     _heads(h, g)
     size = _element(kv_dtype)
     tokens, group = np.minimum(s, w), h / g
-    cache = 2.0 * b * g * tokens * d * size
+    shared = latent_value_dim is not None
+    if shared and (latent_value_dim < 1 or (d < latent_value_dim).any()):
+        raise InputError(
+            "the value is part of the row", field="latent_value_dim", found=latent_value_dim
+        )
+    cache = (1.0 if shared else 2.0) * b * g * tokens * d * size
     missed = np.minimum(1.0, cache / (device.l2_bytes * p["l2_share"])) if resident else 1.0
     dram = cache * missed + 4.0 * b * h * d
     memory = dram / (device.bandwidth_bytes_per_s * p["read_efficiency"])
     kernel = "grouped8" if size < 2 and "grouped8_launch_s" in p else "grouped"
     overlap = p["overlap"]
     args = (device.sms, split, overlap)
-    latency, walk, parts = _walk(p, kernel, b * g, tokens, d * size, d * (group + 8), memory, *args)
+    flops = 2.0 * b * h * tokens * (d + (latent_value_dim if shared else d))
+    items, floor, row, query = b * g, memory, d * size, d * (group + 8)
+    if shared:  # blocks of 64 query heads, one row read for key and value
+        efficiency = (constants or constants_for(device)).kernel("prefill")["tensor_efficiency"]
+        floor = np.maximum(memory, flops / (device.peak("bf16") * efficiency))
+        items, row = items * np.ceil(group / HEAD_TILE), row / 2.0
+        query = d * (np.minimum(group, HEAD_TILE) + 8)
+    latency, walk, parts = _walk(p, kernel, items, tokens, row, query, floor, *args)
     per_head = (group > p["group_limit"]) if "head_launch_s" in p else np.zeros(len(b), bool)
-    if "head_launch_s" in p:  # the kernel without tensor units, one query head each
+    if "head_launch_s" in p and not shared:  # the kernel without tensor units, one query head each
         scalar = (
             2.0 * b * h * tokens * d / (p["head_elements_per_cycle"] * device.sms * device.clock_hz)
         )
@@ -276,10 +295,11 @@ def evaluate_decode(
         alone = per_head | (group == 1) | (other < latency)
         latency = np.where(alone, other, latency)
         walk, parts = np.where(alone, other_walk, walk), np.where(alone, other_parts, parts)
-    if "regroup_s" in p:  # queries of a group are brought together and taken apart again
+    if (
+        "regroup_s" in p and not shared
+    ):  # queries of a group are brought together and taken apart again
         latency = latency + np.where((b > 1) & (g > 1) & (group > 1), p["regroup_s"], 0.0)
     latency = latency + b * h * p["head_token_s"]
-    flops = 4.0 * b * h * tokens * d
     energy = data_energy(device, "bf16", flops, dram, cache)
     return GpuCost.of_rows(
         shape, device, latency, energy, flops, dram,
