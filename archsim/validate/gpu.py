@@ -16,7 +16,8 @@ from archsim.models.gpu import (
     load_constants,
 )
 from archsim.models.gpu.vector import eager_s
-from archsim.validate.gpu_data import Measured, all_sets, read_csv
+from archsim.validate.gpu_data import Measured, read_csv
+from archsim.validate.gpu_sets import all_sets
 from archsim.validate.references import references, table
 
 #: GPT-3 175B layer on four A100 (LLMCompass, figure 5 i-l): measured sums and the error allowed.

@@ -155,7 +155,7 @@ def evaluate_gemm(
         >>> from archsim.models.gpu import gpu_device
         >>> cost = evaluate_gemm(gpu_device("h100"), [8, 4096], 8192, 8192)
         >>> [round(float(t) * 1e6) for t in cost.latency_s]
-        [52, 762]
+        [51, 674]
     """
     first = device if isinstance(device, GpuDevice) else device[0]
     p = constants or constants_for(first)
