@@ -184,6 +184,7 @@ def _ramulator(
     settings[ramulator.Q_LOW] = policy.low_watermark * policy.write_buffer
     settings[ramulator.Q_REFRESH] = policy.refresh
     settings[ramulator.Q_KEEP_HITS] = policy.keep_hits
+    settings[ramulator.Q_CAP] = policy.row_cap
     banks = spec.structure.banks
     return ramulator.run, (
         settings,
@@ -206,6 +207,8 @@ def _ramulator(
         _full(0, banks),
         _full(-1, banks),
         np.zeros(arrival.size, np.int8),
+        _full(0, banks),
+        _full(0, banks + 64 * spec.structure.ranks),
         *_state(spec),
         counts,
         lines,

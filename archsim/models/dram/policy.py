@@ -130,13 +130,14 @@ class DRAMsim3Policy(Strict):
 
 
 class RamulatorPolicy(Strict):
-    """The controller Ramulator 2.1 models (see ramulator.py), with open rows.
+    """The controller Ramulator 2.1 models (see ramulator.py).
 
     Attributes:
         keep_hits: FRFCFS-RowHit: a row stays open for older requests that hit it; else FRFCFS.
         read_buffer, write_buffer: Entries.
         high_watermark, low_watermark: Tenths of the write buffer: writes drain when more than the
             first are full, until less than the second are.
+        row_cap: Column commands after which a row is closed (ClosedCAP); 0 leaves rows open.
         refresh: Whether all ranks are refreshed, together.
     """
 
@@ -145,6 +146,7 @@ class RamulatorPolicy(Strict):
     write_buffer: int = Field(32, ge=1, le=1 << 12)
     high_watermark: int = Field(8, ge=0, le=10)
     low_watermark: int = Field(2, ge=0, le=10)
+    row_cap: int = Field(0, ge=0, le=1 << 20)
     refresh: bool = True
 
 

@@ -15,9 +15,11 @@ from archsim.models.dram.layout import (
     D_BANKS,
     D_GROUPS,
     D_RANKS,
+    D_READ_CLOSE,
     D_READ_END,
     D_REFI,
     D_SPLIT_BUS,
+    D_WRITE_CLOSE,
     NEVER,
     NONE,
     NUM_COMMANDS,
@@ -31,13 +33,15 @@ from archsim.models.dram.layout import (
     R_ROW_HITS,
     R_WRITES,
     RD,
+    RDA,
     REFA,
     WR,
+    WRA,
 )
 from archsim.models.jit import inlined, inner
 
 # Settings: buffer sizes, and the fills at which writes start (above) and stop (below) to drain.
-Q_READS, Q_WRITES, Q_HIGH, Q_LOW, Q_REFRESH, Q_KEEP_HITS, Q_SIZE = range(7)
+Q_READS, Q_WRITES, Q_HIGH, Q_LOW, Q_REFRESH, Q_KEEP_HITS, Q_CAP, Q_SIZE = range(8)
 Z_RELEASED, Z_SIZE = 0, 13  # kept state: see run
 _ANY, _COLUMN, _ROW = range(3)
 
@@ -111,6 +115,8 @@ def run(
     busy,
     hit,
     seen,
+    used,
+    first,
     next_bank,
     next_group,
     next_rank,
@@ -125,7 +131,9 @@ def run(
     """Serve a trace; arrays and ``z`` as in dramsim3.py, and one function for the same reason.
 
     ``busy`` counts the requests that had the row of a bank opened, ``seen`` marks requests whose
-    hit or miss is counted. The clock of the controller is one ahead of the cycle of a request.
+    hit or miss is counted; ``used`` counts column commands to an open row, -1 once its precharge
+    is asked for; ``first`` lists what goes before requests: a precharge of a bank, or a refresh of
+    rank ``r`` as ``-1 - r``. The clock of the controller is one ahead of the cycle of a request.
     """
     n = arrival.size
     ranks = device[D_RANKS]
@@ -134,7 +142,7 @@ def run(
     now, accepted, done, last, last_back = 1 + z[1], z[2], z[3], z[4], z[5]
     waiting_reads, waiting_writes, started = z[6], z[7], z[8]
     draining = z[9] == 1
-    next_refresh, due_count, due_rank = device[D_REFI] + z[10], z[11], z[12]
+    next_refresh, waiting_first, cap = device[D_REFI] + z[10], z[11], q[Q_CAP]
     found = bus_next[NUM_COMMANDS:]
     slots = 2 if device[D_SPLIT_BUS] else 1
     while done < n and (accepted < released or released == n):
@@ -173,8 +181,23 @@ def run(
         if q[Q_REFRESH]:
             if now == next_refresh:
                 next_refresh += device[D_REFI]
-                due_count += ranks
+                for rank in range(min(ranks, first.size - waiting_first)):
+                    first[waiting_first] = -1 - rank
+                    waiting_first += 1
             soonest = min(soonest, next_refresh)
+        if cap > 0:
+            # A row that was used often enough is closed as soon as it may be.
+            for b in range(bank_row.size):
+                if used[b] >= cap:
+                    group = b // device[D_BANKS]
+                    rank = b // per_rank
+                    t = ready(PRE, b, group, rank, next_bank, next_group, next_rank, bus_next)
+                    if t <= now and waiting_first < first.size:
+                        first[waiting_first] = b
+                        waiting_first += 1
+                        used[b] = -1
+                    elif t > now:
+                        soonest = min(soonest, t)
         for turn in range(slots):
             slot = _ANY if slots == 1 else _COLUMN + turn
             c, b, at, source = NONE, -1, -1, -1
@@ -185,21 +208,29 @@ def run(
                 )  # fmt: skip
                 at, c, source = found[0], found[1], 0
                 soonest = min(soonest, found[2])
-            if c == NONE and due_count > 0 and slot != _COLUMN:
-                b = due_rank * per_rank
-                c = REFA
+            if c == NONE and waiting_first > 0 and slot != _COLUMN:
+                source = 3
+                low = first[0]
+                high = low + 1
+                c = PRE
+                if low < 0:
+                    low = (-1 - low) * per_rank
+                    high = low + per_rank
+                    c = REFA
                 free = True
-                for one in range(b, b + per_rank):
-                    if bank_row[one] >= 0:
+                for one in range(low, high):
+                    if bank_row[one] >= 0 and c == REFA:
                         c = PREA
                     free = free and busy[one] == 0
+                b = low
                 group = b // device[D_BANKS]
-                t = ready(c, b, group, due_rank, next_bank, next_group, next_rank, bus_next)
+                rank = b // per_rank
+                t = ready(c, b, group, rank, next_bank, next_group, next_rank, bus_next)
                 if t > now or not (free or c == REFA):
                     if t > now:
                         soonest = min(soonest, t)
                     c = NONE
-            if c == NONE and due_count == 0:
+            if c == NONE and waiting_first == 0:
                 if not draining:
                     draining = waiting_writes * 10 > q[Q_HIGH] or waiting_reads == 0
                 else:
@@ -216,7 +247,7 @@ def run(
                 continue
             soonest = now + 1
             i = -1
-            if c != REFA and c != PREA:
+            if source != 3:
                 i = active[at] if source == 0 else (reads[at] if source == 1 else writes[at])
                 b = bank_of[i]
                 if seen[i] == 0:
@@ -225,6 +256,15 @@ def run(
                         result[R_ROW_HITS] += 1
                         result[R_READ_HITS] += 1 - write[i]
             rank = b // per_rank
+            # With a row bus of its own nothing could open the row again for a request that had it
+            # opened: it stays open for that one.
+            others = busy[b] - 1 if source == 0 else busy[b]
+            if c in (RD, WR) and cap > 0 and used[b] >= cap and (slots == 1 or others == 0):
+                closing = RDA if c == RD else WRA
+                group = b // device[D_BANKS]
+                t = ready(closing, b, group, rank, next_bank, next_group, next_rank, bus_next)
+                if t <= now:
+                    c = closing
             issue(
                 c, b, now, device, tables, length, bus_of, next_bank, next_group, next_rank,
                 bus_next, window, rank_state, counts,
@@ -234,18 +274,28 @@ def run(
                 log[entry, 0], log[entry, 1], log[entry, 2] = now, c, b
                 log[entry, 3], log[entry, 4] = row[i] if i >= 0 else -1, i
             result[R_LOGGED] = entry + 1
-            if c == REFA:
-                due_count -= 1
-                due_rank = due_rank + 1 if due_rank + 1 < ranks else 0
-            elif c == PREA:
+            if source == 3 and c != PREA:
+                _remove(first, 0, waiting_first)
+                waiting_first -= 1
+            if c == PREA:
                 for one in range(rank * per_rank, (rank + 1) * per_rank):
                     if bank_row[one] >= 0:
                         closed(rank, now, rank_state, counts, 1)
                     bank_row[one] = -1
+                    used[one] = 0
             elif c == PRE:
+                if bank_row[b] >= 0:
+                    closed(rank, now, rank_state, counts, 1)
                 bank_row[b] = -1
-                closed(rank, now, rank_state, counts, 1)
-            else:
+                used[b] = 0
+            elif c != REFA:
+                if c in (RDA, WRA):
+                    after = device[D_READ_CLOSE] if c == RDA else device[D_WRITE_CLOSE]
+                    closed(rank, now + after, rank_state, counts, 1)
+                    bank_row[b] = -1
+                    used[b] = 0
+                elif c in (RD, WR) and used[b] >= 0:
+                    used[b] += 1
                 if source == 0:
                     _remove(active, at, started)
                     started -= 1
@@ -266,14 +316,14 @@ def run(
                 else:
                     done += 1
                     back[i] = now - 1
-                    if c == RD:
+                    if c in (RD, RDA):
                         last_back = max(last_back, now - 1 + device[D_READ_END])
                         back[i] = last_back
                     last = max(last, back[i])
         now = max(now + 1, soonest)
     z[1], z[2], z[3], z[4], z[5] = now - 1, accepted, done, last, last_back
     z[6], z[7], z[8], z[9] = waiting_reads, waiting_writes, started, draining
-    z[10], z[11], z[12] = next_refresh - device[D_REFI], due_count, due_rank
+    z[10], z[11] = next_refresh - device[D_REFI], waiting_first
     if done < n:
         return
     close_account(ranks, last + 1, rank_state, counts)
