@@ -17,14 +17,14 @@ import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.core.typing.templates import ConcreteTemplate, infer_global, signature
-from numba.extending import (
-    intrinsic,
-    lower_builtin,
-    models,
-    overload,
-    register_model,
+from numba.core.errors import TypingError
+from numba.core.typing.templates import (
+    AbstractTemplate,
+    ConcreteTemplate,
+    infer_global,
+    signature,
 )
+from numba.extending import lower_builtin, models, register_model
 
 #: Rows evaluated together. Four float64 fill an AVX register.
 LANES = 8
@@ -189,126 +189,118 @@ def _pointer(context, builder, array_type, array, place_type, place):
     return builder.bitcast(pointer, _VECTOR.as_pointer())
 
 
-@intrinsic
-def _load(typing_context, array, place):
-    def emit(context, builder, sig, args):
-        return builder.load(
-            _pointer(context, builder, sig.args[0], args[0], sig.args[1], args[1]), align=8
+def _numbers(*kinds: types.Type) -> list[types.Type]:
+    """Lanes as they are, numbers as floats."""
+    return [kind if kind == lanes else types.float64 for kind in kinds]
+
+
+def _compiled(function: Callable, typed: Callable) -> Callable:
+    """Decorator: compiled calls of ``function`` become the code the decorated function emits.
+
+    Args:
+        typed: Gives the signature of a call from the types of its arguments.
+    """
+
+    class Template(AbstractTemplate):
+        def generic(self, args, kws):
+            return typed(*args)
+
+    infer_global(function)(Template)
+
+    def decorate(emit: Callable) -> Callable:
+        arguments = [types.Any] * (emit.__code__.co_argcount - 3)
+        lower_builtin(function, *arguments)(
+            lambda context, builder, sig, args: emit(context, builder, sig, *args)
         )
+        return emit
 
-    return lanes(array, place), emit
-
-
-@intrinsic
-def _store(typing_context, array, place, value):
-    def emit(context, builder, sig, args):
-        at = _pointer(context, builder, sig.args[0], args[0], sig.args[1], args[1])
-        builder.store(_spread(builder, args[2]), at, align=8)
-        return context.get_dummy_value()
-
-    given = value if value == lanes else types.float64
-    return types.void(array, place, given), emit
+    return decorate
 
 
-@intrinsic
-def _where(typing_context, condition, yes, no):
-    kinds = [kind if kind == lanes else types.float64 for kind in (yes, no)]
-
-    def emit(context, builder, sig, args):
-        holds = _holds(builder, args[0])
-        return builder.select(holds, _spread(builder, args[1]), _spread(builder, args[2]))
-
-    return lanes(condition, *kinds), emit
+@_compiled(load, lambda array, place: lanes(array, place))
+def _emit_load(context, builder, sig, array, place):
+    return builder.load(_pointer(context, builder, sig.args[0], array, sig.args[1], place), align=8)
 
 
-@intrinsic
-def _round_up(typing_context, value):
-    def emit(context, builder, sig, args):
-        kind = ir.FunctionType(_VECTOR, [_VECTOR])
-        ceil = cgutils.get_or_insert_function(builder.module, kind, f"llvm.ceil.v{LANES}f64")
-        return builder.call(ceil, args)
-
-    return lanes(value), emit
+@_compiled(store, lambda array, place, value: types.void(array, place, *_numbers(value)))
+def _emit_store(context, builder, sig, array, place, value):
+    at = _pointer(context, builder, sig.args[0], array, sig.args[1], place)
+    builder.store(_spread(builder, value), at, align=8)
+    return context.get_dummy_value()
 
 
-@intrinsic
-def _spread_number(typing_context, value):
-    def emit(context, builder, sig, args):
-        return _spread(builder, args[0])
-
-    return lanes(types.float64), emit
+@_compiled(where, lambda condition, yes, no: lanes(condition, *_numbers(yes, no)))
+def _emit_where(context, builder, sig, condition, yes, no):
+    holds = _holds(builder, condition)
+    return builder.select(holds, _spread(builder, yes), _spread(builder, no))
 
 
-@intrinsic
-def _anywhere(typing_context, condition):
-    def emit(context, builder, sig, args):
-        bits = builder.bitcast(_holds(builder, args[0]), ir.IntType(LANES))
-        return builder.icmp_unsigned("!=", bits, ir.IntType(LANES)(0))
-
-    return types.boolean(condition), emit
+@_compiled(smaller, lambda a, b: lanes(*_numbers(a, b)))
+def _emit_smaller(context, builder, sig, a, b):
+    a, b = _spread(builder, a), _spread(builder, b)
+    return builder.select(builder.fcmp_ordered("<", a, b), a, b)
 
 
-@intrinsic
-def _bring(typing_context, target, source, row, column):
-    four = ir.VectorType(ir.DoubleType(), 4)
+@_compiled(larger, lambda a, b: lanes(*_numbers(a, b)))
+def _emit_larger(context, builder, sig, a, b):
+    a, b = _spread(builder, a), _spread(builder, b)
+    return builder.select(builder.fcmp_ordered(">", a, b), a, b)
 
-    def pick(builder, a, b, places):
-        chosen = ir.Constant(ir.VectorType(ir.IntType(32), len(places)), places)
-        return builder.shuffle_vector(a, b, chosen)
 
-    def emit(context, builder, sig, args):
-        def place(kind, array, first, second):
-            shaped = context.make_array(kind)(context, builder, array)
-            return cgutils.get_item_pointer(
-                context, builder, kind, shaped, [first, second], wraparound=False, boundscheck=False
-            )  # fmt: skip
+@_compiled(round_up, lambda a: lanes(lanes))
+def _emit_round_up(context, builder, sig, a):
+    kind = ir.FunctionType(_VECTOR, [_VECTOR])
+    ceil = cgutils.get_or_insert_function(builder.module, kind, f"llvm.ceil.v{LANES}f64")
+    return builder.call(ceil, [a])
 
-        rows = []
-        for v in range(LANES):
-            at = builder.add(args[2], context.get_constant(types.intp, v))
-            pointer = place(sig.args[1], args[1], at, args[3])
-            rows.append(builder.load(builder.bitcast(pointer, four.as_pointer()), align=8))
-        quads = []
-        for first in range(0, LANES, 4):
-            a, b, c, d = rows[first : first + 4]
-            low, high = (pick(builder, a, b, p) for p in ([0, 4, 2, 6], [1, 5, 3, 7]))
-            low_2, high_2 = (pick(builder, c, d, p) for p in ([0, 4, 2, 6], [1, 5, 3, 7]))
-            near, far = [0, 1, 4, 5], [2, 3, 6, 7]
-            quads.append(
-                [
-                    pick(builder, low, low_2, near), pick(builder, high, high_2, near),
-                    pick(builder, low, low_2, far), pick(builder, high, high_2, far),
-                ]
-            )  # fmt: skip
+
+@_compiled(spread, lambda value: lanes(types.float64))
+def _emit_spread(context, builder, sig, value):
+    return _spread(builder, value)
+
+
+@_compiled(anywhere, lambda condition: types.boolean(condition))
+def _emit_anywhere(context, builder, sig, condition):
+    bits = builder.bitcast(_holds(builder, condition), ir.IntType(LANES))
+    return builder.icmp_unsigned("!=", bits, ir.IntType(LANES)(0))
+
+
+def _pick(builder, a, b, places: list[int]):
+    chosen = ir.Constant(ir.VectorType(ir.IntType(32), len(places)), places)
+    return builder.shuffle_vector(a, b, chosen)
+
+
+def _bring_types(target, source, row, column):
+    if source.dtype != types.float64:
+        raise TypingError(f"rows of float64 are needed, not of {source.dtype}")
+    return types.void(target, source, types.intp, types.intp)
+
+
+@_compiled(bring, _bring_types)
+def _emit_bring(context, builder, sig, target, source, row, column):
+    four = ir.VectorType(ir.DoubleType(), 4).as_pointer()
+
+    def place(which, array, first, second):
+        shaped = context.make_array(sig.args[which])(context, builder, array)
+        pointer = cgutils.get_item_pointer(
+            context, builder, sig.args[which], shaped, [first, second],
+            wraparound=False, boundscheck=False,
+        )  # fmt: skip
+        return builder.bitcast(pointer, four)
+
+    def plus(value, more):
+        return builder.add(value, context.get_constant(types.intp, more))
+
+    rows = [builder.load(place(1, source, plus(row, v), column), align=8) for v in range(LANES)]
+    for first in range(0, LANES, 4):
+        a, b, c, d = rows[first : first + 4]
+        pairs = [
+            [_pick(builder, x, y, places) for x, y in ((a, b), (c, d))]
+            for places in ([0, 4, 2, 6], [1, 5, 3, 7])
+        ]
         for i in range(4):
-            at = builder.add(args[3], context.get_constant(types.intp, i))
-            for q, quad in enumerate(quads):
-                lane = context.get_constant(types.intp, 4 * q)
-                pointer = place(sig.args[0], args[0], at, lane)
-                builder.store(quad[i], builder.bitcast(pointer, four.as_pointer()), align=8)
-        return context.get_dummy_value()
-
-    return types.void(target, source, types.intp, types.intp), emit
-
-
-def _compiled(function: Callable, implementation: Callable) -> None:
-    """What compiled code runs in place of a function above."""
-    overload(function, inline="always")(implementation)
-
-
-_compiled(load, lambda array, place: lambda array, place: _load(array, place))
-_compiled(
-    store, lambda array, place, value: lambda array, place, value: _store(array, place, value)
-)
-_compiled(where, lambda condition, yes, no: lambda condition, yes, no: _where(condition, yes, no))
-_compiled(smaller, lambda a, b: lambda a, b: _where(a < b, a, b))
-_compiled(larger, lambda a, b: lambda a, b: _where(a > b, a, b))
-_compiled(round_up, lambda a: lambda a: _round_up(a))
-_compiled(spread, lambda value: lambda value: _spread_number(value))
-_compiled(anywhere, lambda condition: lambda condition: _anywhere(condition))
-_compiled(
-    bring,
-    lambda target, source, row, column: (
-        lambda target, source, row, column: _bring(target, source, row, column)
-    ),
-)
+            low, high = pairs[i % 2]
+            value = _pick(builder, low, high, [0, 1, 4, 5] if i < 2 else [2, 3, 6, 7])
+            lane = context.get_constant(types.intp, first)
+            builder.store(value, place(0, target, plus(column, i), lane), align=8)
+    return context.get_dummy_value()

@@ -82,6 +82,8 @@ NONE = -1
 # A dimension read from memory is masked, so that the compiler sees it cannot be a negative index.
 MAX_DIMS = 32
 DIM_BITS = MAX_DIMS - 1
+# Fewer rows than this are not worth a second thread.
+FEW = 512
 # What ``moving`` tells of a sliding rank: whether its first (1) or second (2) dimension is moved
 # by the moving loop, the tile inside that loop, its bound, and the visits outside it.
 WHICH, INSIDE, BOUND, OUTSIDE = range(4)
@@ -821,6 +823,19 @@ def evaluate_some(
         first += count
 
 
+@serial
+def evaluate_here(
+    problem_of, engine_of, floats, ints, factors, order, keep, fanout, pad,
+    slot_table, engine, results, counts,
+):  # fmt: skip
+    """Evaluate a few rows in the calling thread; arguments as in :func:`evaluate_rows`."""
+    work = make_work(factors.shape[1], factors.shape[2])
+    evaluate_some(
+        0, factors.shape[0], problem_of, engine_of, floats, ints, factors, order, keep, fanout,
+        pad, slot_table, engine, work, results, counts,
+    )  # fmt: skip
+
+
 @parallel
 def evaluate_rows(
     problem_of, engine_of, floats, ints, factors, order, keep, fanout, pad,
@@ -831,7 +846,7 @@ def evaluate_rows(
     Fastest where neighbouring rows are mappings of one problem to one engine.
 
     Args:
-        problem_of, engine_of: int64[N].
+        problem_of, engine_of: int64[N], or of length 1 where the same for all rows.
         floats, ints: Problem tables, see ``problem.py``.
         factors: float64[N, S, D], whole numbers whose product over slots >= extent; ``order``
             integer[N, S, D], loop order outer to inner (of no meaning in fanouts); ``keep``
@@ -842,7 +857,7 @@ def evaluate_rows(
         results: float64[N, RESULTS], written.
         counts: float64[N, S, 3, 3], written, or of length 0 when not wanted.
     """
-    rows = problem_of.shape[0]
+    rows = factors.shape[0]
     chunk = 64 * LANES
     for c in prange((rows + chunk - 1) // chunk):
         work = make_work(factors.shape[1], factors.shape[2])

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from archsim.errors import InputError
 from archsim.hardware import EngineTable
 from archsim.models.loopnest import kernel as k
+from archsim.models.loopnest.problem import ProblemTable
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,3 +88,68 @@ def build_nest(table: EngineTable) -> Nest:
         engine,
         np.ascontiguousarray(table.dataflow, np.int64),
     )
+
+
+_FIRST = np.zeros(1, np.int64)
+
+
+def evaluate_mappings(
+    problem: ProblemTable,
+    nest: Nest,
+    factors: np.ndarray,
+    order: np.ndarray,
+    keep: np.ndarray | None = None,
+    *,
+    counts: bool = False,
+    pad: bool = False,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Evaluate mappings of one problem on one engine: the exact kernel, for one row or millions.
+
+    Args:
+        problem: From :func:`~archsim.models.loopnest.problem.pack`; its first row is evaluated.
+        nest: Its first engine is used.
+        factors: float64[N, S, D] loop bounds, whole numbers whose product over the S slots covers
+            the extent of every dimension; [S, D] for a single mapping.
+        order: Integers [N, S, D], dimensions of every slot's loops, outer to inner.
+        keep: bool[N or 1, S, 3], which operands (input, weight, output) a slot stores; default as
+            the machine says.
+        counts: Whether counts are wanted.
+        pad: Charge residual tiles as full ones, as Timeloop does.
+
+    Returns:
+        float64[N, RESULTS], columns ``kernel.CYCLES``, ``kernel.ENERGY_J`` and so on (overflow > 0:
+        a tile does not fit), and counts float64[N, S, 3, 3] in words: reads, fills and updates of
+        input, weight and output by slot (N = 0 if not wanted).
+
+    Raises:
+        InputError: Shapes that do not match the problem and the nest.
+    """
+    factors = np.ascontiguousarray(factors, np.float64)
+    order = np.ascontiguousarray(order)
+    if factors.ndim == 2:
+        factors, order = factors[None], order[None]
+    n = len(factors)
+    shape = (n, len(nest.fanout), len(problem.dims))
+    if factors.shape != shape or order.shape != shape:
+        raise InputError(
+            "factors and order do not match the nest",
+            found=f"{factors.shape} and {order.shape}",
+            expected=f"(mappings, {shape[1]} slots, {shape[2]} dimensions)",
+        )
+    if keep is None:
+        keep = nest.keep
+    elif keep.shape not in ((n, shape[1], 3), (1, shape[1], 3)):
+        raise InputError(
+            "keep does not match the nest", found=keep.shape, expected=f"({n} or 1, {shape[1]}, 3)"
+        )
+    results = np.empty((n, k.RESULTS))
+    words = np.zeros((n if counts else 0, shape[1], 3, 3))
+    arguments = (
+        _FIRST, _FIRST, problem.floats, problem.ints, factors, order, keep, nest.fanout, pad,
+        nest.slot_table, nest.engine, results, words,
+    )  # fmt: skip
+    if n < k.FEW:  # waking threads would take longer
+        k.evaluate_here(*arguments)
+    else:
+        k.evaluate_rows(*arguments)
+    return results, words
