@@ -266,10 +266,11 @@ def mapped(draw):
 def counts_of(problem, nest, mapping):
     results, counts = np.zeros((1, k.RESULTS)), np.zeros((1, len(nest.names), 3, 3))
     zero = np.zeros(1, np.int64)
+    # Copies: writable arrays have the type the reader's call has compiled for already.
     k.evaluate_rows(
         zero, zero, problem.floats, problem.ints, mapping.factors[None].astype(float),
-        mapping.order[None], nest.keep, nest.fanout, False, nest.slot_table[:1], nest.engine[:1],
-        results, counts,
+        mapping.order[None].copy(), nest.keep.copy(), nest.fanout.copy(), False,
+        nest.slot_table[:1].copy(), nest.engine[:1].copy(), results, counts,
     )  # fmt: skip
     return results[0], counts[0]
 
