@@ -265,7 +265,7 @@ def evaluate_decode(
     size = _element(kv_dtype)
     tokens, group = np.minimum(s, w), h / g
     shared = latent_value_dim is not None
-    if shared and (latent_value_dim < 1 or (d < latent_value_dim).any()):
+    if latent_value_dim is not None and (latent_value_dim < 1 or (d < latent_value_dim).any()):
         raise InputError(
             "the value is part of the row", field="latent_value_dim", found=latent_value_dim
         )
@@ -276,7 +276,7 @@ def evaluate_decode(
     kernel = "grouped8" if size < 2 and "grouped8_launch_s" in p else "grouped"
     overlap = p["overlap"]
     args = (device.sms, split, overlap)
-    flops = 2.0 * b * h * tokens * (d + (latent_value_dim if shared else d))
+    flops = 2.0 * b * h * tokens * (d + (d if latent_value_dim is None else latent_value_dim))
     items, floor, row, query = b * g, memory, d * size, d * (group + 8)
     if shared:  # blocks of 64 query heads, one row read for key and value
         efficiency = (constants or constants_for(device)).kernel("prefill")["tensor_efficiency"]

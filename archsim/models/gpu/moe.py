@@ -143,7 +143,7 @@ def _products(
 
 def evaluate_moe(
     device: GpuDevice,
-    expert_tokens: ArrayLike,
+    expert_tokens: ArrayLike | dict[str, Floats],
     hidden: ArrayLike,
     intermediate: ArrayLike,
     dtype: str = "bf16",
