@@ -165,7 +165,7 @@ def evaluate(
     Args:
         workload: A workload, the name of a shipped one, or a file.
         machine: A machine, the name of a shipped one, or a file.
-        effort: ``fast`` or ``thorough``; how hard to look for mappings.
+        effort: ``fast``, ``thorough`` or ``optimal``; how hard to look for mappings.
         objective: ``edp``, ``energy`` or ``latency``; what mappings are chosen for.
         batch: Batch size, when ``workload`` is a name or file.
         fuse: Fuse elementwise operations into their producers.
@@ -219,6 +219,9 @@ class Assembly:
         self.metrics = self.evaluator.evaluate(self.engines)
         _, details, self.nest = self.evaluator.run(self.engines, details=True)
         self.results, self.factors, self.orders = (array[0] for array in details)
+        n = len(self.evaluator.table.problems)
+        kept = self.evaluator.kept
+        self.kept = np.repeat(self.nest.keep, n, axis=0) if kept is None else kept[0]
         self.counts = self._count()
 
     def _count(self) -> np.ndarray:
@@ -229,7 +232,7 @@ class Assembly:
         rows = np.arange(n)
         k.evaluate_rows(
             rows, np.zeros(n, np.int64), problems.floats, problems.ints, self.factors, self.orders,
-            np.repeat(nest.keep, n, axis=0), nest.fanout, False, nest.slot_table, nest.engine,
+            self.kept, nest.fanout, False, nest.slot_table, nest.engine,
             np.zeros((n, k.RESULTS)), counts,
         )  # fmt: skip
         return counts
@@ -284,7 +287,7 @@ class Assembly:
             if not nest.fanout[s]:
                 held[slot] = fullness(
                     problems.floats, problems.ints, o, s, s, np.ascontiguousarray(tiles[s]), -1,
-                    0.0, nest.keep, nest.slot_table, 0,
+                    0.0, self.kept[o : o + 1], nest.slot_table, 0,
                 )  # fmt: skip
         return max(held, key=held.__getitem__)
 
@@ -376,7 +379,7 @@ class Assembly:
                 continue
             row = nest.slot_table[0, s]
             for t, operand in enumerate(OPERANDS):
-                if not nest.keep[0, s, t]:
+                if not self.kept[o, s, t]:
                     continue
                 bits = self.counts[o, s, t] * row[k.BITS + t]
                 if s == 0 and t == k.OUTPUT:
@@ -395,7 +398,7 @@ class Assembly:
             problems.dims,
             tuple(int(x) for x in problems.extents[o]),
             self.nest.fanout,
-            self.nest.keep[0],
+            self.kept[o],
             self.factors[o],
             self.orders[o],
         )

@@ -23,7 +23,7 @@ from archsim.models.loopnest.mapper import EFFORTS, OBJECTIVES, map_operation
 from archsim.models.loopnest.nest import Nest, build_nest
 from archsim.models.loopnest.problem import ProblemTable, pack
 from archsim.system.fusion import Step, plan_steps
-from archsim.workload.graph import Workload
+from archsim.workload.graph import Einsum, Workload
 
 # Columns of the step table.
 PROBLEM, TIMES, NETWORK, VECTOR_OPS, WEIGHTS_READ, VALUES_READ, WRITTEN = range(7)
@@ -105,6 +105,38 @@ def vector_cost(step, steps, slot_table, engine, e, lanes, op_energy, bits):
     return cycles, moved, energy
 
 
+@inner
+def add_steps(
+    e, done, floats, dim_count, steps, slot_table, engine, lanes, op_energy, vector_leak, bits,
+    totals,
+):  # fmt: skip
+    """Sum the steps of every network on design ``e``.
+
+    Args:
+        done: float64[problems, RESULTS] of the layers; ``totals`` [B, networks, TOTALS], written.
+    """
+    totals[e] = 0.0
+    leak_w = vector_leak[e] + engine[e, k.MAC_LEAK_W] * engine[e, k.MAC_COUNT]
+    for s in range(slot_table.shape[1]):
+        leak_w += slot_table[e, s, k.LEAK_W] * slot_table[e, s, k.INSTANCES]
+    for j in range(steps.shape[0]):
+        n, times = int(steps[j, NETWORK]), steps[j, TIMES]
+        cycles, moved, energy = vector_cost(j, steps, slot_table, engine, e, lanes, op_energy, bits)
+        o = int(steps[j, PROBLEM])
+        if o >= 0:
+            # The vector unit works on the output as it streams by; its own tier traffic
+            # adds to the layer's.
+            cycles = max(cycles, done[o, k.CYCLES] + moved)
+            energy += done[o, k.ENERGY_J] - done[o, k.LEAK_J]
+            totals[e, n, MISFIT] += times * max(0.0, done[o, k.OVERFLOW])
+            totals[e, n, MACS_DONE] += times * floats[o, dim_count + k.MACS]
+        else:
+            cycles = max(cycles, moved)
+        seconds = cycles / engine[e, k.CLOCK_HZ]
+        totals[e, n, SECONDS] += times * seconds
+        totals[e, n, JOULES] += times * (energy + leak_w * seconds)
+
+
 @parallel
 def evaluate_designs(
     floats, ints, steps, problem_count, objective, extra,
@@ -144,9 +176,9 @@ def evaluate_designs(
             for o in range(problem_count):
                 problem_of[0] = o
                 map_operation(
-                    floats, ints, problem_of, engine_of, fanout, keep, slot_table, engine, dataflow[e],
-                    objective, extra, unroll, alternatives, element, stationary, order, groups,
-                    fanout_slots, axes, width[e], factors, orders, results,
+                    floats, ints, problem_of, engine_of, fanout, keep, slot_table, engine,
+                    dataflow[e], objective, extra, unroll, alternatives, element, stationary,
+                    order, groups, fanout_slots, axes, width[e], factors, orders, results,
                     tile, outside, reach, seen, probe, price, work, no_counts,
                 )  # fmt: skip
                 for j in range(k.RESULTS):
@@ -155,28 +187,23 @@ def evaluate_designs(
                     layers[e, o] = results[0]
                     best_factors[e, o] = factors[0]
                     best_orders[e, o] = orders[0]
-            totals[e] = 0.0
-            leak_w = vector_leak[e] + engine[e, k.MAC_LEAK_W] * engine[e, k.MAC_COUNT]
-            for s in range(slot_count):
-                leak_w += slot_table[e, s, k.LEAK_W] * slot_table[e, s, k.INSTANCES]
-            for j in range(steps.shape[0]):
-                n, times = int(steps[j, NETWORK]), steps[j, TIMES]
-                cycles, moved, energy = vector_cost(
-                    j, steps, slot_table, engine, e, lanes, op_energy, bits
-                )
-                o = int(steps[j, PROBLEM])
-                if o >= 0:
-                    # The vector unit works on the output as it streams by; its own tier traffic
-                    # adds to the layer's.
-                    cycles = max(cycles, done[o, k.CYCLES] + moved)
-                    energy += done[o, k.ENERGY_J] - done[o, k.LEAK_J]
-                    totals[e, n, MISFIT] += times * max(0.0, done[o, k.OVERFLOW])
-                    totals[e, n, MACS_DONE] += times * floats[o, dim_count + k.MACS]
-                else:
-                    cycles = max(cycles, moved)
-                seconds = cycles / engine[e, k.CLOCK_HZ]
-                totals[e, n, SECONDS] += times * seconds
-                totals[e, n, JOULES] += times * (energy + leak_w * seconds)
+            add_steps(
+                e, done, floats, dim_count, steps, slot_table, engine, lanes, op_energy,
+                vector_leak, bits, totals,
+            )  # fmt: skip
+
+
+@parallel
+def sum_designs(
+    layers, floats, dim_count, steps, slot_table, engine, lanes, op_energy, vector_leak, bits,
+    totals,
+):  # fmt: skip
+    """Sum the steps of every network, the layers being priced; see :func:`evaluate_designs`."""
+    for e in prange(engine.shape[0]):
+        add_steps(
+            e, layers[e], floats, dim_count, steps, slot_table, engine, lanes, op_energy,
+            vector_leak, bits, totals,
+        )  # fmt: skip
 
 
 class NetworkEvaluator:
@@ -186,7 +213,8 @@ class NetworkEvaluator:
         workloads: The networks.
         weights: How often each runs, relative to the others.
         machine: Only its name is used, in errors; designs come as tables.
-        effort: ``fast`` (the template's candidates) or ``thorough`` (plus a local search).
+        effort: ``fast`` (the template's candidates), ``thorough`` (plus a local search) or
+            ``optimal`` (plus the certified mapper; seconds a layer, see ``optimal.py``).
         objective: What mappings are chosen for: ``edp``, ``energy`` or ``latency``.
         fuse: Fuse elementwise operations into their producers.
 
@@ -223,6 +251,9 @@ class NetworkEvaluator:
         self.weights = np.array(weights, np.float64)
         self.machine = machine
         self.extra = EFFORTS[effort]
+        self.optimal = effort == "optimal"
+        #: bool[B, problems, S, 3] operands kept in the run before; None: as the machine says.
+        self.kept: np.ndarray | None = None
         self.objective = OBJECTIVES.index(objective)
         self.table = tabulate(workloads, fuse)
         self.templates = template_table(self.table.problems.dims)
@@ -241,11 +272,12 @@ class NetworkEvaluator:
             totals [B, networks, TOTALS]; ``(layers, factors, orders)``, empty without ``details``;
             and the nest.
         """
+        plain = nest is None
         nest = build_nest(engines) if nest is None else nest
         problems, t = self.table.problems, self.templates
         b = len(engines)
         slots, dims = len(nest.fanout), len(problems.dims)
-        rows = b if details else 0
+        rows = b if details or self.optimal else 0
         totals = np.zeros((b, len(self.workloads), TOTALS))
         layers = np.zeros((rows, len(problems), k.RESULTS))
         factors = np.zeros((rows, len(problems), slots, dims))
@@ -265,7 +297,29 @@ class NetworkEvaluator:
             )  # fmt: skip
         finally:
             set_num_threads(threads)
+        if self.optimal:
+            from archsim.system.optimal import refine
+
+            self.kept = refine(
+                self.einsums(), problems.dims, self.objective, nest, layers, factors, orders,
+                bypass=plain,
+            )  # fmt: skip
+            sum_designs(
+                layers, problems.floats, dims, self.table.steps, nest.slot_table, nest.engine,
+                engines.vector_lanes, engines.vector_op_energy_j, engines.vector_leakage_w,
+                np.ascontiguousarray(engines.bits), totals,
+            )  # fmt: skip
         return totals, (layers, factors, orders), nest
+
+    def einsums(self) -> list[Einsum]:
+        """The unique loop nests, in the order of ``table.problems``."""
+        found: dict[int, Einsum] = {}
+        for rows, plan in zip(self.table.names, self.table.plans, strict=True):
+            for row, step in zip(rows, plan, strict=True):
+                o = int(self.table.steps[row, PROBLEM])
+                if o >= 0 and step.operation.einsum is not None:
+                    found.setdefault(o, step.operation.einsum)
+        return [found[o] for o in sorted(found)]
 
     def evaluate(self, engines: EngineTable) -> dict[str, np.ndarray]:
         """Metrics of B designs.

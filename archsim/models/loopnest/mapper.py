@@ -34,7 +34,7 @@ from archsim.models.loopnest.kernel import (
 #: What a mapping is chosen for.
 OBJECTIVES = ("edp", "energy", "latency")
 #: Kernel evaluations a layer may spend beyond the template's own candidates.
-EFFORTS = {"fast": 0, "thorough": 600}
+EFFORTS = {"fast": 0, "thorough": 600, "optimal": 600}
 
 
 @inlined

@@ -32,6 +32,8 @@ from archsim.models.loopnest.optimal.layout import (
 # Components of a label.
 E, L, K, N, P = 0, 1, 2, 3, 6
 LABEL = 9
+# Beside a stored label: its least energy (without leakage and the outermost edges) and cycles.
+FLOOR_J, FLOOR_CYCLES, STORED = 9, 10, 11
 # What multiplies them, and the rest of the state outside a boundary (see search.py).
 BASE, VISITS, COPIES, A_SHUT, A_OPEN, B_SHUT, B_OPEN, STEPS, LEAST = 0, 1, 2, 3, 6, 9, 12, 15, 16
 BOUND = 17
@@ -314,6 +316,14 @@ def through_loops(sp, bounds, every, orders, q, shape, old, flag, label):
 
 
 @inner
+def may_win(goal, points, prices, label, around):
+    """Whether a stored label can still win if the outermost edges cost ``around``."""
+    cycles = label[FLOOR_CYCLES]
+    energy = label[FLOOR_J] + around + prices.scalars[LEAK] * cycles
+    return survives(goal, points, energy, cycles)
+
+
+@inner
 def build_labels(
     x, s, sp, orders, prices, goal, points, around, inside, pool, pool_flags, start, count, floor,
     used, work, most,
@@ -323,7 +333,8 @@ def build_labels(
     Args:
         x: First shape.
         sp, orders, prices: Of the mapspace; ``goal``, ``points`` what a label must be able to beat.
-        around: float64[X] least energy of the outermost edges outside this boundary.
+        around: float64[X] least energy of the outermost edges outside this boundary (at boundary
+            1: with exactly this tile in slot 1).
         inside: (labels, flags, start, count, floor) at boundary s + 1.
         pool, pool_flags: Room for labels; ``start``, ``count`` int64[X]; ``floor`` float64[X, 2]
             least energy (without ``around``) and cycles; written.
@@ -364,6 +375,8 @@ def build_labels(
                     continue
                 used[1] += 1
                 for i in range(first[y], first[y] + many[y]):
+                    if not may_win(goal, points, prices, labels[i], around[x]):
+                        continue
                     through_fanout(sp, prices, s, f, y, labels[i], label_flags[i], label)
                     found = finish_label(
                         sp, prices, s, x, state, goal, points, label, label_flags[i], fresh,
@@ -391,6 +404,8 @@ def build_labels(
                             for q in range(orders.start[table, active],
                                            orders.start[table, active + 1]):  # fmt: skip
                                 for i in range(first[y], first[y] + many[y]):
+                                    if not may_win(goal, points, prices, labels[i], around[x]):
+                                        continue
                                     flag = through_loops(
                                         sp, bounds, every, orders, q, y, labels[i],
                                         label_flags[i], label,
@@ -417,9 +432,10 @@ def build_labels(
             for c in range(LABEL):
                 pool[place, c] = front[i, c]
             pool_flags[place] = flags[i]
-            cycles = steps_of(state, front[i], prices)
-            floor[x, 0] = min(floor[x, 0], energy_of(state, front[i], flags[i]) - outer)
-            floor[x, 1] = min(floor[x, 1], cycles)
+            pool[place, FLOOR_J] = energy_of(state, front[i], flags[i]) - outer
+            pool[place, FLOOR_CYCLES] = steps_of(state, front[i], prices)
+            floor[x, 0] = min(floor[x, 0], pool[place, FLOOR_J])
+            floor[x, 1] = min(floor[x, 1], pool[place, FLOOR_CYCLES])
         count[x] = found
         used[0] += found
         x += 1
@@ -427,17 +443,18 @@ def build_labels(
 
 
 @inner
-def least_around(sp, orders, prices, free, around):
+def least_around(sp, orders, prices, free, exact, around):
     """Least energy between the tier and slot 1 if slot 1 holds a tile, by shape; inf: no fit.
 
     Args:
         free: Whether slot 1 is a storage; if not, all zero.
-        around: float64[X], written; then made the least over all shapes that hold a given one.
+        exact: float64[X], written; ``around`` float64[X], the least over all shapes that hold one.
     """
     total, dims = sp.volume.shape[0], sp.step.shape[0]
     full = total - 1
     for x in range(total):
         around[x] = 0.0 if not free else np.inf
+        exact[x] = around[x]
         if not free or not fits(sp, prices, 1, x):
             continue
         active = 0
@@ -457,6 +474,7 @@ def least_around(sp, orders, prices, free, around):
                     words = sp.words[x, t] * times
                     spent += words * (prices.access[0, t] + prices.fill[1, t])
             around[x] = min(around[x], spent)
+        exact[x] = around[x]
     for d in range(dims):
         for x in range(total - 1, -1, -1):
             # Supersets differ by one more prime, so by a divisor index whose quotient exists.

@@ -120,7 +120,7 @@ class _Search:
     def out_of_time(self) -> bool:
         if time.process_time() > self.deadline:
             self.proof.stopped = "time"
-        elif self.proof.nodes > self.node_limit:
+        elif self.proof.nodes + self.proof.pairs > self.node_limit:
             self.proof.stopped = "nodes"
         return bool(self.proof.stopped)
 
@@ -186,17 +186,22 @@ class _Search:
         sp, orders, prices = self.space.shapes, self.space.orders, self.space.prices(mask)
         slots, total, dims = len(mask), len(sp.volume), len(sp.step)
         # What cannot even beat the incumbent with every operand read as seldom as can be.
-        around = np.zeros(total)
-        lb.least_around(sp, orders, prices, not prices.fanout[1] if slots > 1 else False, around)
+        around, exact = np.zeros(total), np.zeros(total)
+        lb.least_around(
+            sp, orders, prices, not prices.fanout[1] if slots > 1 else False, exact, around
+        )
         start = np.zeros((slots + 1, total), np.int64)
         count = np.zeros((slots + 1, total), np.int64)
         floor = np.full((total, 2), np.inf)
         unit, flags = _unit_label()
-        pools, pool_flags = [unit[None]], [np.array([flags])]
+        stored = np.zeros((1, lb.STORED))
+        stored[0, : lb.LABEL] = unit
+        pools, pool_flags = [stored], [np.array([flags])]
         count[slots, 0] = 1
         state = np.zeros(lb.BOUND)
         lb.least_state(sp, prices, slots, 0, 0.0, state)
         floor[0] = lb.energy_of(state, unit, flags), lb.steps_of(state, unit, prices)
+        stored[0, lb.LABEL :] = floor[0]
         work = (
             state, np.zeros((lb.ROOM, lb.LABEL)), np.zeros(lb.ROOM, np.int64), np.zeros(lb.ROOM),
             np.zeros(lb.LABEL), np.zeros(lb.LABEL), np.zeros(dims), np.zeros(dims, np.int64),
@@ -205,13 +210,12 @@ class _Search:
         for s in range(slots - 1, 0, -1):
             inside = (pools[-1], pool_flags[-1], start[s + 1], count[s + 1], floor.copy())
             pool, marks, used = self._boundary(
-                s, prices, around, inside, start[s], count[s], floor, work
+                s, prices, exact if s == 1 else around, inside, start[s], count[s], floor, work
             )
             if pool is None:
                 return self.floor(prices)
             pools.append(pool)
             pool_flags.append(marks)
-            self.proof.pairs += int(used[1])
             self.proof.labels += int(used[0])
             if used[0] == 0:
                 self.proof.masks_ruled_out += 1
@@ -228,14 +232,16 @@ class _Search:
     def _boundary(self, s, prices, around, inside, start, count, floor, work):
         sp, orders = self.space.shapes, self.space.orders
         total = len(sp.volume)
-        pool = np.zeros((max(1024, total // 4), lb.LABEL))
+        pool = np.zeros((max(1024, total // 4), lb.STORED))
         marks = np.zeros(len(pool), np.int64)
-        used, x = np.zeros(2, np.int64), 0
+        used, x, before = np.zeros(2, np.int64), 0, 0
         while x < total:
             x = lb.build_labels(
                 x, s, sp, orders, prices, self.goal, self.points, around, inside, pool, marks,
                 start, count, floor, used, work, max(1, min(total, 200_000_000 // (total + 1))),
             )  # fmt: skip
+            self.proof.pairs += int(used[1]) - before
+            before = int(used[1])
             if x < total:
                 if self.out_of_time:
                     return None, None, None
@@ -343,7 +349,8 @@ def solve(
         space: The mapspace.
         objective: What to minimise.
         time_limit_s: Process CPU time after which the search stops with a bound.
-        node_limit: Likewise for nodes; unlike time, it stops at the same place every time.
+        node_limit: Likewise for nodes visited and tile pairs looked at; unlike time, it stops at
+            the same place every time.
         progress: Told what is going on.
 
     Returns:

@@ -1,0 +1,81 @@
+"""``effort="optimal"``: every layer of a network mapped by the certified mapper.
+
+The certified mapspace has no residual tiles, the templates may use them; so each layer takes the
+better of the two, and is never worse than with less effort. Slow (up to seconds a layer and
+design); answers for known shapes come from the mapper's cache.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from archsim.models.loopnest.mapper import OBJECTIVES, score
+from archsim.models.loopnest.nest import Nest
+from archsim.models.loopnest.optimal.api import map_space
+from archsim.models.loopnest.optimal.constraints import Constraints, SlotLimits
+from archsim.models.loopnest.optimal.enumeration import judge_rows
+from archsim.models.loopnest.optimal.solve import Objective
+from archsim.models.loopnest.optimal.space import OPERANDS, mapspace
+from archsim.workload.graph import Einsum
+
+#: Nodes and tile pairs after which a layer takes the best found so far (the same every time).
+STEPS_A_LAYER = 2e6
+
+
+def refine(
+    einsums: list[Einsum],
+    dims: tuple[str, ...],
+    objective: int,
+    nest: Nest,
+    layers: np.ndarray,
+    factors: np.ndarray,
+    orders: np.ndarray,
+    bypass: bool = True,
+) -> np.ndarray:
+    """Replace template mappings by better certified ones, in place.
+
+    Args:
+        einsums: The unique loop nests, O; ``dims`` the dimensions of the arrays.
+        objective: Index into ``OBJECTIVES``.
+        nest: B designs.
+        layers: float64[B, O, RESULTS] of the templates; ``factors``, ``orders`` [B, O, S, D].
+        bypass: Whether operands may be kept out of storages that could hold them.
+
+    Returns:
+        bool[B, O, S, 3], the operands kept.
+    """
+    kept = np.repeat(np.repeat(nest.keep[None], len(einsums), axis=1), len(nest), axis=0)
+    limits = None if bypass else _keep_all(nest)
+    wanted = Objective(OBJECTIVES[objective])
+    for e in range(len(nest)):
+        for o, einsum in enumerate(einsums):
+            space = mapspace(einsum, nest, e, limits)
+            result = map_space(space, wanted, 1e9, STEPS_A_LAYER)
+            if result.best is None:
+                continue
+            mapping = result.best.mapping
+            row = judge_rows(space, mapping.factors[None], mapping.order[None], mapping.keep[None])
+            if not score(objective, row, 0) < score(objective, layers[e, o : o + 1], 0):
+                continue
+            layers[e, o] = row[0]
+            kept[e, o] = mapping.keep
+            factors[e, o] = 1.0
+            at = np.array([dims.index(name) for name in mapping.dims if name in dims], np.int64)
+            idle = np.array([d for d in range(len(dims)) if d not in at], np.int64)
+            factors[e, o][:, at] = mapping.factors[:, : len(at)]
+            for s in range(len(nest.names)):
+                order = at[mapping.order[s][mapping.order[s] < len(at)]]
+                orders[e, o, s] = np.concatenate([idle, order])
+    return kept
+
+
+def _keep_all(nest: Nest) -> Constraints:
+    slots = [
+        SlotLimits(slot=name, keep=tuple(OPERANDS[t] for t in range(3) if nest.keep[0, s, t]))
+        for s, name in enumerate(nest.names)
+        if s and not nest.fanout[s]
+    ]
+    return Constraints(slots=tuple(slots))
+
+
+__all__ = ["STEPS_A_LAYER", "refine"]
