@@ -24,7 +24,7 @@ def folder():
     ("table", "release", "time", "unit", "identical"),
     [
         ("v51_200.csv", "5.1", "v51_time_ps", 1e-12, 1.0),
-        ("archgym_random_1000.csv", "4.0", "total_time_ns", 1e-9, 0.5),
+        ("archgym_random_1000.csv", "4.0", "total_time_ns", 1e-9, 1.0),
     ],
 )
 def test_designs_of_archgym(folder, table, release, time, unit, identical):
@@ -34,8 +34,7 @@ def test_designs_of_archgym(folder, table, release, time, unit, identical):
     wrong = np.concatenate([pair[0] for pair in found.values()])
     energy = np.concatenate([pair[1] for pair in found.values()])
     assert (wrong == 0).mean() >= identical
-    assert wrong.mean() < 4e-4
-    assert energy.max() < 0.01
+    assert energy.max() < 5e-4
 
 
 @pytest.mark.parametrize(

@@ -101,9 +101,10 @@ F_NEXT, F_PULLED, F_FLEX, F_COMMAND, F_SET, F_SKIP, F_LEFT, F_SIZE = range(8)
     S_BEST_ID,
     S_BEST_BANK,
     S_BEST_COMMAND,
+    S_LATE,  # banks were blocked in this cycle, whose commands may still be issued
     S_STALE,  # rank whose limits changed, the number of ranks for all of them
     S_SIZE,
-) = range(22)
+) = range(23)
 _SHIFT = 26  # requests of a trace are numbered below 2**26
 _ID_MASK = (1 << _SHIFT) - 1
 MAX_REQUESTS = (1 << _SHIFT) - 2
@@ -310,12 +311,20 @@ def _respond(i, done, p, s, data_end, back, freed):
 
 
 @inner
-def _block(first, last, step, bank, command, soon):
-    """Keep banks from issuing commands until they are refreshed."""
+def _block(first, last, step, p, s, bank, command, soon):
+    """Keep banks from issuing commands until they are refreshed.
+
+    In the 4.0 release a command that is ready in this very cycle may still be issued: of ArchGym's
+    binary that makes every makespan of its 2,400 reference rows come out to the cycle.
+    """
     for b in range(first, last, step):
+        if p[P_SEND_GAP]:
+            if bank[b, B_BLOCKED] == 0:
+                s[S_LATE] = 1
+        else:
+            command[b] = NONE
+            soon[b] = _FAR
         bank[b, B_BLOCKED] = 1
-        command[b] = NONE
-        soon[b] = _FAR
 
 
 @inner
@@ -330,7 +339,7 @@ def _busy(first, last, step, bank):
 
 
 @inner
-def _refresh_all(rank, now, p, device, bank, command, soon, refresh, rank_state):
+def _refresh_all(rank, now, p, s, device, bank, command, soon, refresh, rank_state):
     """Decide on the refresh of a rank that is due."""
     per_rank = device[D_GROUPS] * device[D_BANKS]
     first, last = rank * per_rank, (rank + 1) * per_rank
@@ -340,7 +349,7 @@ def _refresh_all(rank, now, p, device, bank, command, soon, refresh, rank_state)
         refresh[rank, F_PULLED] = 0
     forced = refresh[rank, F_PULLED] == 0 and refresh[rank, F_FLEX] == p[P_POSTPONE]
     if forced:
-        _block(first, last, 1, bank, command, soon)
+        _block(first, last, 1, p, s, bank, command, soon)
     if not forced and _busy(first, last, 1, bank):
         if refresh[rank, F_PULLED] == 0:
             refresh[rank, F_FLEX] += 1
@@ -351,7 +360,7 @@ def _refresh_all(rank, now, p, device, bank, command, soon, refresh, rank_state)
 
 
 @inner
-def _refresh_bank(rank, now, p, device, bank, command, soon, refresh):
+def _refresh_bank(rank, now, p, s, device, bank, command, soon, refresh):
     """The same for refreshes of one bank, or of the same bank of every group."""
     groups, banks = device[D_GROUPS], device[D_BANKS]
     per_rank = groups * banks
@@ -388,20 +397,20 @@ def _refresh_bank(rank, now, p, device, bank, command, soon, refresh):
             if bank[b, B_ROW] >= 0:
                 refresh[rank, F_COMMAND] = PRES if same else PRE
         if forced and refresh[rank, F_COMMAND] == REFB:
-            _block(chosen, start + per_rank, step, bank, command, soon)
+            _block(chosen, start + per_rank, step, p, s, bank, command, soon)
             refresh[rank, F_SKIP] = 1
 
 
 @inner
-def _refresh_due(now, p, device, bank, command, soon, refresh, rank_state):
+def _refresh_due(now, p, s, device, bank, command, soon, refresh, rank_state):
     """Let every rank whose refresh is due decide; the next time one falls due."""
     if p[P_REFRESH] != _NO_REFRESH:
         for rank in range(device[D_RANKS]):
             if now >= refresh[rank, F_NEXT]:
                 if p[P_REFRESH] == _ALL_BANK:
-                    _refresh_all(rank, now, p, device, bank, command, soon, refresh, rank_state)
+                    _refresh_all(rank, now, p, s, device, bank, command, soon, refresh, rank_state)
                 else:
-                    _refresh_bank(rank, now, p, device, bank, command, soon, refresh)
+                    _refresh_bank(rank, now, p, s, device, bank, command, soon, refresh)
 
 
 @inner
@@ -708,6 +717,8 @@ def run(
                     pending = True
         arrives = NEVER if s[S_STUCK] else s[S_ARRIVAL]
         t = min(min(s[S_BEST_TIME], due), arrives)
+        if s[S_LATE]:
+            t = min(t, now)
         if s[S_SERVED] == n and t > s[S_LAST_BACK]:
             break
         now = max(now, t)
@@ -745,7 +756,10 @@ def run(
                     s[S_END] = now + p[P_THINK_FW] if s[S_STUCK] else s[S_END]
                     accepts = s[S_STUCK] == 1
             else:
-                accepts = arrives <= now
+                accepts = arrives <= now and s[S_LATE] == 0
+            if s[S_LATE]:
+                s[S_LATE] = 0
+                low, high = 0, command.size
         if accepts:
             if _space(p, s, bank):
                 taker = bank_of[s[S_ACCEPTED]]
@@ -767,7 +781,7 @@ def run(
                 )  # fmt: skip
                 changed = changed or c != command[b] or i != who[b] or t != soon[b]
         if refreshing and (due <= now or pending):
-            _refresh_due(now, p, device, bank, command, soon, refresh, rank_state)
+            _refresh_due(now, p, s, device, bank, command, soon, refresh, rank_state)
             changed = True
     close_account(ranks, s[S_LAST_BACK], rank_state, counts)
     result[R_END] = s[S_LAST_BACK]

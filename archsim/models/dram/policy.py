@@ -57,7 +57,8 @@ class Policy(Strict):
         think_delay_fw, phy_delay_fw, arbitration_delay_fw: Cycles added on the way to the memory;
             ``_bw``: on the way back.
         dramsys: Release whose initiator and arbiter are modelled. In 4.0 requests follow one
-            another a cycle apart at the earliest; in 5.1 the next is sent in the cycle in which
+            another a cycle apart at the earliest, and a command that is ready in the cycle of a
+            forced refresh is still issued; in 5.1 the next request is sent in the cycle in which
             the last was accepted.
     """
 
