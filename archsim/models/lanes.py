@@ -17,7 +17,6 @@ import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.core.errors import TypingError
 from numba.core.typing.templates import (
     AbstractTemplate,
     ConcreteTemplate,
@@ -270,28 +269,35 @@ def _pick(builder, a, b, places: list[int]):
     return builder.shuffle_vector(a, b, chosen)
 
 
-def _bring_types(target, source, row, column):
-    if source.dtype != types.float64:
-        raise TypingError(f"rows of float64 are needed, not of {source.dtype}")
-    return types.void(target, source, types.intp, types.intp)
-
-
-@_compiled(bring, _bring_types)
+@_compiled(
+    bring,
+    lambda target, source, row, column: types.void(target, source, types.intp, types.intp),
+)
 def _emit_bring(context, builder, sig, target, source, row, column):
     four = ir.VectorType(ir.DoubleType(), 4).as_pointer()
 
     def place(which, array, first, second):
         shaped = context.make_array(sig.args[which])(context, builder, array)
-        pointer = cgutils.get_item_pointer(
+        return cgutils.get_item_pointer(
             context, builder, sig.args[which], shaped, [first, second],
             wraparound=False, boundscheck=False,
         )  # fmt: skip
-        return builder.bitcast(pointer, four)
+
+    def four_of(at):
+        kind = sig.args[1].dtype
+        if kind == types.float64:
+            return builder.load(builder.bitcast(place(1, source, at, column), four), align=8)
+        values = ir.Constant(four.pointee, ir.Undefined)
+        for i in range(4):
+            number = builder.load(place(1, source, at, plus(column, i)))
+            number = context.cast(builder, number, kind, types.float64)
+            values = builder.insert_element(values, number, ir.IntType(32)(i))
+        return values
 
     def plus(value, more):
         return builder.add(value, context.get_constant(types.intp, more))
 
-    rows = [builder.load(place(1, source, plus(row, v), column), align=8) for v in range(LANES)]
+    rows = [four_of(plus(row, v)) for v in range(LANES)]
     for first in range(0, LANES, 4):
         a, b, c, d = rows[first : first + 4]
         pairs = [
@@ -302,5 +308,6 @@ def _emit_bring(context, builder, sig, target, source, row, column):
             low, high = pairs[i % 2]
             value = _pick(builder, low, high, [0, 1, 4, 5] if i < 2 else [2, 3, 6, 7])
             lane = context.get_constant(types.intp, first)
-            builder.store(value, place(0, target, plus(column, i), lane), align=8)
+            at = builder.bitcast(place(0, target, plus(column, i), lane), four)
+            builder.store(value, at, align=8)
     return context.get_dummy_value()

@@ -73,7 +73,7 @@ def _einsum(rng: random.Random, kind: str) -> Einsum:
     return _convolution(rng, kind)
 
 
-def _factors(rng: random.Random, problem: ProblemTable, spatial: list[bool], residual: bool):
+def draw_factors(rng: random.Random, problem: ProblemTable, spatial: list[bool], residual: bool):
     slots = len(spatial)
     factors = np.ones((slots, len(problem.dims)), np.int64)
     for d, extent in enumerate(problem.extents[0]):
@@ -108,7 +108,6 @@ def generate(
     kind: str | None = None,
     residual: bool | None = None,
     work: int = 1200,
-    diagonal_residuals: bool = False,
 ) -> Case:
     """Draw a case.
 
@@ -117,8 +116,6 @@ def generate(
         kind: One of ``KINDS``; default any.
         residual: Factors may overshoot (True) or divide (False); default either.
         work: Most iterations, padded ones included, the case may have: the oracle walks them.
-        diagonal_residuals: Allow the one combination the kernel only approximates: factors that
-            overshoot while a fanout unrolls both dimensions of a sliding rank.
     """
     if residual is None:
         residual = rng.random() < 0.5
@@ -130,16 +127,10 @@ def generate(
         keep = [[True] * 3] + [
             [not spatial[s] and rng.random() < 0.7 for _ in range(3)] for s in range(1, slots)
         ]
-        factors = _factors(rng, problem, spatial, residual)
+        factors = draw_factors(rng, problem, spatial, residual)
         if prod(factors.ravel().tolist()) > work:
             continue
         broad = np.array(spatial)
-        if (
-            not diagonal_residuals
-            and overshoots(problem, factors)
-            and unrolls_a_diagonal(problem, factors, broad)
-        ):
-            continue
         dims = range(len(problem.dims))
         order = np.array([rng.sample(dims, len(dims)) for _ in range(slots)], np.int64)
         return Case(einsum, problem, factors, order, np.array(keep), broad)
@@ -182,7 +173,8 @@ def price(
     results, counts = np.zeros((1, k.RESULTS)), np.zeros((1, slots, 3, 3))
     zero = np.zeros(1, np.int64)
     k.evaluate_rows(
-        zero, zero, case.problem.floats, case.problem.ints, case.factors[None], case.order[None],
+        zero, zero, case.problem.floats, case.problem.ints,
+        case.factors[None].astype(np.float64), case.order[None],
         case.keep[None], case.spatial, pad, *tables, results, counts,
     )  # fmt: skip
     return results[0], counts[0]
