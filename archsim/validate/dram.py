@@ -54,18 +54,20 @@ def policy_of(row: dict[str, str], release: str):
     """Controller of a row of the reference tables."""
     from archsim.models.dram.policy import Policy
 
-    return Policy(
-        page=row["PagePolicy"],
-        scheduler=row["Scheduler"],
-        buffer=row["SchedulerBuffer"],
-        depth=int(row["RequestBufferSize"]),
-        response=row["RespQueue"],
-        refresh=row["RefreshPolicy"],
-        max_postponed=int(row["RefreshMaxPostponed"]),
-        max_pulled_in=int(row["RefreshMaxPulledin"]),
-        arbiter=row["Arbiter"],
-        max_active=int(row["MaxActiveTransactions"]),
-        dramsys=release,
+    return Policy.model_validate(
+        {
+            "page": row["PagePolicy"],
+            "scheduler": row["Scheduler"],
+            "buffer": row["SchedulerBuffer"],
+            "depth": int(row["RequestBufferSize"]),
+            "response": row["RespQueue"],
+            "refresh": row["RefreshPolicy"],
+            "max_postponed": int(row["RefreshMaxPostponed"]),
+            "max_pulled_in": int(row["RefreshMaxPulledin"]),
+            "arbiter": row["Arbiter"],
+            "max_active": int(row["MaxActiveTransactions"]),
+            "dramsys": release,
+        }
     )
 
 
@@ -112,7 +114,8 @@ def _show(title: str, found: dict[str, tuple[np.ndarray, np.ndarray]]) -> np.nda
     print(title)
     every = np.concatenate([np.stack(pair) for pair in found.values()], axis=1)
     rows = []
-    for name, (time, energy) in [*found.items(), ("all", every)]:
+    for name in (*found, "all"):
+        time, energy = found.get(name, (every[0], every[1]))
         rows.append(
             (
                 name,

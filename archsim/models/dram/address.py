@@ -63,7 +63,7 @@ def parse_mapping(text: str, spec: DramSpec) -> list[tuple[str, int]]:
     need = widths(spec)
     parts: list[tuple[str, int]] = []
     for part in text.split("-"):
-        name, colon, bits = part.strip().partition(":")
+        name, colon, given = part.strip().partition(":")
         if name not in FIELDS:
             raise InputError(
                 "unknown field of an address mapping",
@@ -71,9 +71,9 @@ def parse_mapping(text: str, spec: DramSpec) -> list[tuple[str, int]]:
                 found=name,
                 expected=", ".join(FIELDS),
             )
-        if colon and not bits.isdecimal():
+        if colon and not given.isdecimal():
             raise InputError("not a number of bits", field="mapping", found=part)
-        parts.append((name, int(bits) if colon else need[name]))
+        parts.append((name, int(given) if colon else need[name]))
     total = {name: sum(b for n, b in parts if n == name) for name in FIELDS}
     for name, bits in need.items():
         if total[name] != bits:

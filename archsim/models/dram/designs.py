@@ -8,7 +8,7 @@ the released environment drops the unit its simulator prints.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from archsim.models.dram.simulate import Workbench
 from archsim.models.dram.spec import load_spec
 from archsim.models.dram.trace import Trace
 
+Release = Literal["4.0", "5.1"]
 #: Parameter: its values, in the order ArchGym lists them.
 PARAMETERS: dict[str, tuple[Any, ...]] = {
     "PagePolicy": ("Open", "OpenAdaptive", "Closed", "ClosedAdaptive"),
@@ -56,7 +57,7 @@ METRICS = (
 )
 
 
-def policies(columns: Mapping[str, Sequence[Any]], dramsys: str = "5.1") -> np.ndarray:
+def policies(columns: Mapping[str, Sequence[Any]], dramsys: Release = "5.1") -> np.ndarray:
     """Policy vectors of designs given as one sequence of values per parameter.
 
     Numbers may go beyond ArchGym's ranges, as its reinforcement-learning space does (buffers of
@@ -127,7 +128,7 @@ class ControllerProblem:
         trace: Trace,
         memory: str = "ddr3_1600_1gb_x8",
         *,
-        dramsys: str = "5.1",
+        dramsys: Release = "5.1",
         allow_data_loss: bool = False,
     ) -> None:
         self._bench = Workbench(load_spec(memory), trace)

@@ -3,7 +3,8 @@
 Time advances from one event to the next: the arrival of a request, a refresh that falls due, or
 the first cycle at which some command may be issued. Within a cycle the order is that of DRAMSys:
 requests that arrive with the clock, refresh, one command, then requests handed on in the same
-cycle. Every helper here is compiled into :func:`run`; ``s`` holds the scalars they share.
+cycle. Every helper here is compiled into :func:`run` and shares its state (``s`` holds the
+scalars), which is why the module is a long one.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from archsim.models.dram import layout as L
 from archsim.models.dram.policy import DRAMsim3Policy, RamulatorPolicy
 from archsim.models.dram.spec import DramSpec
 
-_Made = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+_Made = tuple[np.ndarray, ...]
 
 
 def _full(value: int, *shape: int) -> np.ndarray:
@@ -36,14 +36,17 @@ class Channel:
         made: _Made,
         lines: np.ndarray,
     ) -> None:
-        prepare = _dramsim3 if isinstance(policy, DRAMsim3Policy) else _ramulator
         n = made[0].size
         self.arrival, self.begin, self.end = made[0].copy(), _full(-1, n), _full(-1, n)
         self.result = _full(0, L.R_SIZE)
         self.counts = _full(0, spec.structure.ranks, L.RANK_SIZE)
         self._kept = _full(0, 16)
         out = (self.begin, self.end, lines, self.result, self.counts)
-        self._run, self._arguments = prepare(spec, device, policy, (self.arrival, *made[1:]), out)
+        mine = (self.arrival, *made[1:])
+        if isinstance(policy, DRAMsim3Policy):
+            self._run, self._arguments = _dramsim3(spec, device, policy, mine, out)
+        else:
+            self._run, self._arguments = _ramulator(spec, device, policy, mine, out)
 
     def serve(self, released: int) -> None:
         """Go on until the first ``released`` requests are accepted, or served if those are all."""

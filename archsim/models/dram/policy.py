@@ -33,8 +33,7 @@ REFRESHES = {
 ARBITERS = {"Simple": Arbiter.SIMPLE, "Fifo": Arbiter.FIFO, "Reorder": Arbiter.REORDER}
 MUXES = {"Oldest": Mux.OLDEST, "Strict": Mux.STRICT}
 
-Count = Field(ge=1, le=1 << 20)
-Delay = Field(0, ge=0, le=1 << 20)
+Delay = Field(default=0, ge=0, le=1 << 20)
 
 
 class Policy(Strict):
@@ -65,14 +64,14 @@ class Policy(Strict):
     page: Literal["Open", "OpenAdaptive", "Closed", "ClosedAdaptive"] = "Open"
     scheduler: Literal["Fifo", "FrFcfs", "FrFcfsGrp"] = "FrFcfs"
     buffer: Literal["Bankwise", "ReadWrite", "Shared"] = "Bankwise"
-    depth: int = Field(8, ge=1, le=1 << 20)
-    depth_write: int | None = Field(None, ge=1, le=1 << 20)
+    depth: int = Field(default=8, ge=1, le=1 << 20)
+    depth_write: int | None = Field(default=None, ge=1, le=1 << 20)
     response: Literal["Fifo", "Reorder"] = "Fifo"
     refresh: Literal["NoRefresh", "AllBank", "PerBank", "SameBank"] = "AllBank"
-    max_postponed: int = Field(0, ge=0, le=1 << 16)
-    max_pulled_in: int = Field(0, ge=0, le=1 << 16)
+    max_postponed: int = Field(default=0, ge=0, le=1 << 16)
+    max_pulled_in: int = Field(default=0, ge=0, le=1 << 16)
     arbiter: Literal["Simple", "Fifo", "Reorder"] = "Simple"
-    max_active: int = Field(64, ge=1, le=1 << 20)
+    max_active: int = Field(default=64, ge=1, le=1 << 20)
     mux: Literal["Oldest", "Strict"] = "Oldest"
     think_delay_fw: int = Delay
     think_delay_bw: int = Delay
@@ -123,10 +122,10 @@ class DRAMsim3Policy(Strict):
     """
 
     close_page: bool = False
-    command_queue: int = Field(8, ge=1, le=1 << 12)
-    transaction_queue: int = Field(32, ge=1, le=1 << 12)
-    write_mark: int = Field(8, ge=0, le=1 << 12)
-    row_hit_limit: int = Field(4, ge=1, le=1 << 30)
+    command_queue: int = Field(default=8, ge=1, le=1 << 12)
+    transaction_queue: int = Field(default=32, ge=1, le=1 << 12)
+    write_mark: int = Field(default=8, ge=0, le=1 << 12)
+    row_hit_limit: int = Field(default=4, ge=1, le=1 << 30)
     refresh: bool = True
 
 
@@ -143,11 +142,11 @@ class RamulatorPolicy(Strict):
     """
 
     keep_hits: bool = True
-    read_buffer: int = Field(32, ge=1, le=1 << 12)
-    write_buffer: int = Field(32, ge=1, le=1 << 12)
-    high_watermark: int = Field(8, ge=0, le=10)
-    low_watermark: int = Field(2, ge=0, le=10)
-    row_cap: int = Field(0, ge=0, le=1 << 20)
+    read_buffer: int = Field(default=32, ge=1, le=1 << 12)
+    write_buffer: int = Field(default=32, ge=1, le=1 << 12)
+    high_watermark: int = Field(default=8, ge=0, le=10)
+    low_watermark: int = Field(default=2, ge=0, le=10)
+    row_cap: int = Field(default=0, ge=0, le=1 << 20)
     refresh: bool = True
 
 

@@ -280,7 +280,13 @@ def _one_channel(
     """Simulate the requests ``mine`` (all when None) of one channel."""
     from archsim.models.dram import batch
 
-    made = (trace.arrival, trace.write, where.bank, where.row, trace.address)
+    made: tuple[np.ndarray, ...] = (
+        trace.arrival,
+        trace.write,
+        where.bank,
+        where.row,
+        trace.address,
+    )
     if mine is not None:
         made = tuple(np.ascontiguousarray(a[mine]) for a in made)
     arrival, write, bank, row, address = made

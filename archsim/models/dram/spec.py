@@ -93,14 +93,14 @@ class Currents(Strict):
     idd4r: float = Field(ge=0)
     idd4w: float = Field(ge=0)
     idd5: float = Field(ge=0)
-    idd5_bank: float = Field(0.0, ge=0)
-    vpp: float = Field(0.0, ge=0)
-    ipp0: float = Field(0.0, ge=0)
-    ipp2n: float = Field(0.0, ge=0)
-    ipp3n: float = Field(0.0, ge=0)
-    ipp4r: float = Field(0.0, ge=0)
-    ipp4w: float = Field(0.0, ge=0)
-    ipp5: float = Field(0.0, ge=0)
+    idd5_bank: float = Field(default=0.0, ge=0)
+    vpp: float = Field(default=0.0, ge=0)
+    ipp0: float = Field(default=0.0, ge=0)
+    ipp2n: float = Field(default=0.0, ge=0)
+    ipp3n: float = Field(default=0.0, ge=0)
+    ipp4r: float = Field(default=0.0, ge=0)
+    ipp4w: float = Field(default=0.0, ge=0)
+    ipp5: float = Field(default=0.0, ge=0)
 
 
 class PerBit(Strict):
@@ -117,8 +117,8 @@ class PerBit(Strict):
     activate_pj: float = Field(ge=0)
     read_pj_per_bit: float = Field(ge=0)
     write_pj_per_bit: float = Field(ge=0)
-    refresh_pj: float = Field(0.0, ge=0)
-    background_mw: float = Field(0.0, ge=0)
+    refresh_pj: float = Field(default=0.0, ge=0)
+    background_mw: float = Field(default=0.0, ge=0)
 
 
 class DramSpec(Strict):
