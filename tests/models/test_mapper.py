@@ -138,7 +138,8 @@ def run_rows(problems, nest, rows, order) -> np.ndarray:
     n = len(rows)
     zero, results = np.zeros(n, np.int64), np.zeros((n, k.RESULTS))
     k.evaluate_rows(
-        zero, zero, problems.floats, problems.ints, rows.astype(np.float64), np.repeat(order[None], n, axis=0),
+        zero, zero, problems.floats, problems.ints, rows.astype(np.float64),
+        np.repeat(order[None], n, axis=0),
         np.repeat(nest.keep, n, axis=0), nest.fanout, False, nest.slot_table, nest.engine,
         results, NO_COUNTS,
     )  # fmt: skip

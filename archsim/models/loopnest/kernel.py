@@ -94,7 +94,8 @@ class Work(NamedTuple):
 
     Attributes:
         bounds: [S, D] loop bounds; ``effective`` [S, D] those that count residuals.
-        places: [S, D] positions of loops in their slot, 1 outermost; 0 where the bound is 1.
+        positions: [S, D] positions of loops in their slot, 1 outermost; ``places`` [S, D] the same
+            but 0 where the bound is 1.
         tiles: [S + 1, D] padded extents at and inside a slot (row S: one point).
         visits: [S + 1, D] how often such a tile is visited.
         again: [S + 1, 3] how often irrelevant loops refill a slot with an operand.
@@ -113,6 +114,7 @@ class Work(NamedTuple):
 
     bounds: np.ndarray
     effective: np.ndarray
+    positions: np.ndarray
     places: np.ndarray
     tiles: np.ndarray
     visits: np.ndarray
@@ -133,6 +135,7 @@ class Work(NamedTuple):
 def make_work(slot_count, dim_count):
     """Work space of one thread."""
     return Work(
+        np.ones((slot_count, dim_count, LANES)),
         np.ones((slot_count, dim_count, LANES)),
         np.ones((slot_count, dim_count, LANES)),
         np.ones((slot_count, dim_count, LANES)),
@@ -161,8 +164,19 @@ CHILD_WORDS, CHILD_AGAIN, CHILD_LINKS, CHILD_SLOT = range(4)
 @inlined
 def load_rows(first, count, factors, order, keep, fanout, work):
     """Bring rows first..first+count-1 into the lanes."""
-    bounds, places, kept = work.bounds, work.places, work.kept
+    bounds, positions, kept = work.bounds, work.positions, work.kept
     slot_count, dim_count = factors.shape[1], factors.shape[2]
+    # Scalars first: a vector load stalls if it follows scalar stores to its place too soon.
+    for v in range(count):
+        i = first + v
+        q = min(i, keep.shape[0] - 1)
+        for s in range(slot_count):
+            if fanout[s]:
+                continue
+            for j in range(dim_count):
+                positions[s, order[i, s, j] & DIM_BITS, v] = j + 1.0
+            for t in range(3):
+                kept[s, t, v] = 1.0 if keep[q, s, t] else 0.0
     width, quads = slot_count * dim_count, slot_count * dim_count // 4 if count == LANES else 0
     columns = bounds.reshape((width, LANES))
     rows = factors.reshape((factors.shape[0], width))
@@ -171,16 +185,6 @@ def load_rows(first, count, factors, order, keep, fanout, work):
     for v in range(count):
         for column in range(4 * quads, width):
             columns[column, v] = rows[first + v, column]
-    for v in range(count):
-        i = first + v
-        q = min(i, keep.shape[0] - 1)
-        for s in range(slot_count):
-            if fanout[s]:
-                continue
-            for j in range(dim_count):
-                places[s, order[i, s, j] & DIM_BITS, v] = j + 1.0
-            for t in range(3):
-                kept[s, t, v] = 1.0 if keep[q, s, t] else 0.0
 
 
 @inlined
@@ -211,7 +215,9 @@ def lay_tiles(floats, o, count, fanout, work):
             store(tiles, (s, d), load(tiles, (s + 1, d)) * factor)
             if not spatial:
                 cycles = cycles * factor
-                store(places, (s, d), where(factor > 1.0, load(places, (s, d)), 0.0))
+                # Written to another place than read from: a masked store is slow.
+                position = load(work.positions, (s, d))
+                store(places, (s, d), where(factor > 1.0, position, 0.0))
     residual = False
     for d in range(dim_count):
         for v in range(count):
@@ -658,7 +664,6 @@ def fill_words(floats, ints, o, s, t, count, fanout, residual, any_odd, pad, wor
         fills, first = fills * load(outcome, 0), first * load(outcome, 1)
     if t == OUTPUT:
         fills = fills - first
-    # Written to another place than read from: a masked store is slow.
     store(child, (s, CHILD_WORDS, t), where(keeps, words, load(child, (s + 1, CHILD_WORDS, t))))
     store(child, (s, CHILD_AGAIN, t), where(keeps, repeats, load(child, (s + 1, CHILD_AGAIN, t))))
     store(child, (s, CHILD_LINKS, t), where(keeps, 0.0, load(child, (s + 1, CHILD_LINKS, t))))
