@@ -9,6 +9,7 @@ import numpy as np
 from archsim.errors import InputError
 from archsim.models.gpu import (
     GpuDevice,
+    evaluate_batched_gemm,
     evaluate_collective,
     evaluate_gemm,
     evaluate_vector,
@@ -82,18 +83,9 @@ def layer_costs(device: GpuDevice, phase: str) -> list[float]:
     }
 
     def product(m: int, n: int, k: int, copies: int = 1) -> float:
-        # a batched product is one kernel: its heads are more tiles of one operand that is not
-        # shared, so device memory moves every head's matrices
-        one = evaluate_gemm(device, m, n, k, "fp16")
-        launch = float(one.parts_s["launch_s"])
         if copies == 1:
-            return float(one.latency_s)
-        p = load_constants("ampere").gemm
-        rate = device.bandwidth_bytes_per_s
-        flops = 2.0 * m * n * k * copies / (device.peak("fp16") * p["tensor_efficiency"])
-        moved = 2.0 * copies * (m * k + n * k) / (rate * p["read_efficiency"])
-        moved += 2.0 * copies * m * n / (rate * p["write_efficiency"])
-        return launch + max(flops, moved) + p["overlap"] * min(flops, moved)
+            return float(evaluate_gemm(device, m, n, k, "fp16").latency_s)
+        return float(evaluate_batched_gemm(device, copies, m, n, k, "fp16").latency_s)
 
     start = eager_s("matmul")
     found = {name: start + product(*size) for name, size in sizes.items()}

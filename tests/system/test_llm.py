@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from archsim.errors import InputError
 from archsim.hardware import load_machine, resolve_node
+from archsim.models.gpu import evaluate_decode, evaluate_prefill, gpu_device
 from archsim.system.llm import Plan, evaluate_step
 from archsim.system.llm import collectives as c
 from archsim.system.llm.calls import Call, Grid, cache_bytes, end_calls, layer_calls
@@ -96,6 +97,9 @@ CASES = [
     ("llama-3-70b", "h100x8", {"plan": "tp2pp4mb4+ladder+weights=nvme"}),
     ("minimax-text-01", "tpu_v3x16", {"plan": "tp16"}),
     ("llama-2-7b", "tpu_v4i", {"plan": "tp1", "phase": "prefill"}),
+    ("deepseek-v3", "h800x32", {"plan": "tp8dp4ep32+eager"}),
+    ("deepseek-v3", "h800x32", {"plan": "tp8dp4ep32", "phase": "prefill"}),
+    ("mixtral-8x7b", "a100x8", {"plan": "tp8+eager+ladder", "phase": "prefill"}),
 ]
 
 
@@ -229,6 +233,52 @@ def test_a_ladder_gains_what_was_measured_on_llama_70b():
     costs = run("llama-3-70b", batch=[1, 1], context=1280, plan=["tp8", "tp8+ladder"])
     gain = costs.latency_s[0] / costs.latency_s[1] - 1
     assert 0.2 < gain < 0.4
+
+
+#: Calls of the twelve operations LLMCompass measured of one layer (no cache write, no residual).
+MEASURED = ("mixer.qkv", "mixer.attend", "mixer.out", "mlp.up", "mlp.down", "mlp.act", "norm0",
+            "norm1", "mixer.sum", "mlp.sum")  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("phase", "context", "measured_s", "allowed"),
+    [("prefill", 2048, 66.75e-3, 0.04), ("decode", 3072, 1.111e-3, 0.06)],
+)
+def test_an_eager_layer_of_gpt_3_takes_as_long_as_measured(phase, context, measured_s, allowed):
+    # LLMCompass, figure 5 i-l: four A100, batch 8, PyTorch without graphs. Nothing fitted to it.
+    cost = run("gpt-3-175b", "a100x4", phase=phase, context=context, plan="tp4+eager")
+    layer = sum(cost.calls_s[name][0] for name in MEASURED) / 96
+    assert layer == pytest.approx(measured_s, rel=allowed)
+
+
+@given(
+    st.sampled_from(["llama-3-8b", "gpt-3-175b", "mixtral-8x7b", "mamba-2.8b", "deepseek-v3"]),
+    st.sampled_from(["decode", "prefill"]),
+    st.integers(1, 64),
+    st.integers(1, 2048),
+)
+@settings(max_examples=15, deadline=None)
+def test_eager_execution_is_never_faster_and_rows_keep_their_mode(name, phase, batch, context):
+    options = {"phase": phase, "batch": batch, "context": context, "machine": "a100x8"}
+    plain, eager = run(name, plan="tp8", **options), run(name, plan="tp8+eager", **options)
+    both = run(name, plan=["tp8+eager", "tp8"], **options)
+    assert eager.latency_s[0] > plain.latency_s[0]
+    assert both.latency_s.tolist() == [eager.latency_s[0], plain.latency_s[0]]
+    assert eager.memory_bytes["workspace"][0] >= plain.memory_bytes["workspace"][0]
+    assert eager.parts_s["collectives"][0] == plain.parts_s["collectives"][0]
+
+
+def test_latent_attention_is_the_calibrated_kernel():
+    # DeepSeek-V3 on one H800: all 128 heads read one row of 576 a token, 512 of it the value.
+    cost = run("deepseek-v3", "h800x32", batch=32 * 32, context=4096, plan="dp32ep32")
+    device = gpu_device("h800")
+    kernel = evaluate_decode(device, 32, 4096, 128, 1, 576, latent_value_dim=512)
+    assert cost.calls_s["mixer.attend"][0] == pytest.approx(61 * float(kernel.latency_s))
+    cache = 32 * 4096 * 576 * 2 / device.bandwidth_bytes_per_s
+    assert cost.calls_s["mixer.attend"][0] > 61 * cache
+    wide = run("deepseek-v3", "h800x32", phase="prefill", batch=32, context=4096, plan="dp32ep32")
+    kernel = evaluate_prefill(device, 1, 4096, 128, 128, 192, value_dim=128)
+    assert wide.calls_s["mixer.attend"][0] == pytest.approx(61 * float(kernel.latency_s))
 
 
 # --------------------------------------------------------------------------------------- tiers
@@ -369,9 +419,11 @@ def test_expert_exchange_is_as_fast_as_measured(members, dispatch_us, combine_us
 # ------------------------------------------------------------------------------------- mistakes
 
 
-@given(st.integers(1, 64), st.integers(1, 64), st.integers(1, 64), st.integers(1, 9), st.booleans())
-def test_plans_are_read_as_they_are_written(tensor, pipeline, data, micro, ladder):
-    plan = Plan(tensor, pipeline, data, 1, micro, ladder, "host_dram" if micro > 4 else None)
+@given(st.integers(1, 64), st.integers(1, 64), st.integers(1, 64), st.integers(1, 9), st.booleans(),
+       st.booleans())  # fmt: skip
+def test_plans_are_read_as_they_are_written(tensor, pipeline, data, micro, ladder, eager):
+    far = "host_dram" if micro > 4 else None
+    plan = Plan(tensor, pipeline, data, 1, micro, ladder, far, eager)
     assert Plan.parse(str(plan)) == plan
     assert plan.devices == tensor * pipeline * data
     full = Plan(tensor, pipeline, data, tensor * data, micro)
@@ -386,6 +438,9 @@ def test_plans_are_read_as_they_are_written(tensor, pipeline, data, micro, ladde
         ({"plan": "tp8tp8"}, "cannot read the plan"),
         ({"plan": "tp0"}, "cannot read the plan"),
         ({"plan": "tp8+stairs"}, "cannot read the plan"),
+        ({"plan": "tp8+eager=1"}, "cannot read the plan"),
+        ({"plan": "tp8+eager=", "machine": "h100x8"}, "cannot read the plan"),
+        ({"plan": "tp8+eager", "machine": "tpu_v3x8"}, "of GPUs only"),
         ({"plan": "tp8+weights="}, "cannot read the plan"),
         ({"plan": "tp8+weights=sram"}, "none of the tiers"),
         ({"plan": "tp1+weights=host_dram", "machine": "tpu_v3"}, "none of the tiers"),

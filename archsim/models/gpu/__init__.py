@@ -5,6 +5,7 @@ generation (``constants.yaml``: efficiencies, latencies, and how they were found
 batch is one kernel call; a single call is a batch of one.
 
 * ``evaluate_gemm``: tiles, waves, split reductions, L2 and device memory.
+* ``evaluate_batched_gemm``: many small products in one kernel (unfused attention).
 * ``evaluate_prefill``, ``evaluate_decode``: attention over new tokens, and of one over its cache.
 * ``evaluate_moe``: grouped products over unevenly loaded experts (``expert_loads``).
 * ``evaluate_vector``: elementwise operations, norms, softmax.
@@ -12,6 +13,7 @@ batch is one kernel call; a single call is a batch of one.
 """
 
 from archsim.models.gpu.attention import evaluate_decode, evaluate_prefill
+from archsim.models.gpu.batched import evaluate_batched_gemm
 from archsim.models.gpu.collective import evaluate_collective
 from archsim.models.gpu.constants import GpuConstants, constants_for, load_constants
 from archsim.models.gpu.cost import GpuCost
@@ -26,6 +28,7 @@ __all__ = [
     "GpuDevice",
     "constants_for",
     "eager_s",
+    "evaluate_batched_gemm",
     "evaluate_collective",
     "evaluate_decode",
     "evaluate_gemm",

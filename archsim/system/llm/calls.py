@@ -81,6 +81,9 @@ class Call:
         weight_bytes: Bytes of the weights it reads (those of this device).
         macs: Multiply-accumulates that the graph counts.
         idle_bytes: Bytes of weights that the device holds for it and does not read (experts).
+        operation: Of a vector kernel, where eager execution tells it apart (``layernorm``,
+            ``gelu``).
+        launches: Kernels it is where nothing is fused.
     """
 
     name: str
@@ -89,6 +92,8 @@ class Call:
     weight_bytes: Floats | float = 0.0
     macs: Floats | float = 0.0
     idle_bytes: Floats | float = 0.0
+    operation: str = ""
+    launches: int = 1
 
 
 @dataclass
@@ -110,14 +115,21 @@ class _Maker:
         n, k = (np.broadcast_to(np.asarray(x, float), m.shape) for x in (n, k))
         self.calls.append(Call(name, "gemm", {"m": m, "n": n, "k": k}, n * k * weight, m * n * k))
 
-    def vector(self, name: str, ops: Any, moved: Any, weights: Any = 0.0, macs: Any = 0.0) -> None:
+    def vector(
+        self, name: str, ops: Any, moved: Any, weights: Any = 0.0, macs: Any = 0.0, *,
+        operation: str = "", launches: int = 1,
+    ) -> None:  # fmt: skip
         shape = self.grid.batch.shape
         ops, moved = (np.broadcast_to(np.asarray(x, float), shape) for x in (ops, moved))
-        self.calls.append(Call(name, "vector", {"ops": ops, "bytes": moved}, weights, macs))
+        sizes = {"ops": ops, "bytes": moved}
+        self.calls.append(
+            Call(name, "vector", sizes, weights, macs, operation=operation, launches=launches)
+        )
 
     def norm(self, name: str, rows: Floats, width: float) -> None:
         each = vector_ops(self.arch.norm, [(1,)], (1,))
-        self.vector(name, each * rows * width, 2 * rows * width * self.act, width * self.act)
+        moved, held = 2 * rows * width * self.act, width * self.act
+        self.vector(name, each * rows * width, moved, held, operation="layernorm")
 
     def all_reduce(self, name: str, rows: Floats) -> None:
         moved = rows * self.arch.width * self.act
@@ -282,7 +294,10 @@ def _feed(make: _Maker, name: str, ffn: FeedForward) -> None:
     tokens, inner = grid.tokens, np.ceil(ffn.width / grid.tensor)
     make.gemm(f"{name}.up", tokens, inner * (2 if ffn.gated else 1), width)
     ops = _ACTIVATION[ffn.activation] + ffn.gated
-    make.vector(f"{name}.act", ops * tokens * inner, (2 + ffn.gated) * tokens * inner * make.act)
+    make.vector(
+        f"{name}.act", ops * tokens * inner, (2 + ffn.gated) * tokens * inner * make.act,
+        operation="gelu", launches=1 + ffn.gated,
+    )  # fmt: skip
     make.gemm(f"{name}.down", tokens, width, inner)
 
 
@@ -340,7 +355,8 @@ def layer_calls(arch: Architecture, layer: Layer, grid: Grid, bits: Bits) -> lis
         _feed(make, "mlp", layer.ffn)
         make.all_reduce("mlp.sum", tokens)
     adds = 1 if layer.ffn is None else 2
-    make.vector("residual", adds * tokens * width, 3 * adds * tokens * width * make.act)
+    moved = 3 * adds * tokens * width * make.act
+    make.vector("residual", adds * tokens * width, moved, launches=adds)
     return make.calls
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from archsim.errors import InputError
-from archsim.hardware import Machine, NodeTable, load_machine, resolve_node
+from archsim.hardware import GpuEngine, Machine, NodeTable, load_machine, resolve_node
 from archsim.system.llm import collectives
 from archsim.system.llm.calls import Call, Grid, cache_bytes, end_calls, layer_calls
 from archsim.system.llm.collectives import Level
@@ -219,6 +219,11 @@ def _check(
     for plan in dict.fromkeys(plans):
         if plan.weights is not None:
             machine.item("tiers", plan.weights)
+        if plan.eager and not isinstance(machine.engines[0], GpuEngine):
+            raise InputError(
+                "eager execution is known of GPUs only", source=machine.name, field="plan",
+                found=str(plan),
+            )  # fmt: skip
         if plan.devices > devices:
             raise InputError(
                 "the plan needs more devices than the machine has",
@@ -260,6 +265,7 @@ class _Evaluation:
 
         self.pipeline, self.micro = column("pipeline"), column("micro_batches")
         self.ladder = np.array([plan.ladder for plan in plans])
+        self.eager = np.array([plan.eager for plan in plans])
         self.devices = np.array([plan.devices for plan in plans], dtype=float)
         self.grid = Grid(
             np.ceil(sizes["batch"] / self.micro), sizes["new"], sizes["context"],
@@ -297,6 +303,15 @@ class _Evaluation:
 
     def _kernel(self, call: Call, times: float) -> Floats:
         price = self.pricer.price(call)
+        if self.eager.any():
+            price = self.pricer.eager(call).where(self.eager, price)
+            if call.kind in ("attention", "latent"):  # scores, before and after the softmax
+                s = call.sizes
+                scores = 2.0 * s["requests"] * s["heads"] * s["new"] * s["context"]
+                scores = scores * self.bits.activation / 8
+                self.workspace = np.where(
+                    self.eager, np.maximum(self.workspace, scores), self.workspace
+                )
         every = np.broadcast_to(price.seconds, self.joules.shape)
         self.joules += times * price.joules * self.devices / self.pipeline
         compute, memory = price.compute_s, price.memory_s

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from archsim.errors import InputError
 
 _TERM = re.compile(r"(tp|pp|dp|ep|mb)([1-9][0-9]{0,5})")
+#: What may follow the degrees, without a value.
+_MODES = ("ladder", "eager")
 _NAMES = {"tp": "tensor", "pp": "pipeline", "dp": "data", "ep": "expert", "mb": "micro_batches"}
 
 
@@ -29,6 +31,9 @@ class Plan:
             over ``tensor`` devices runs beside the next part (Ladder-Residual, ICML 2025).
         weights: Tier the weights lie in; each layer's are fetched while the layer before it runs.
             None is the tier the engine works from.
+        eager: Run as PyTorch does without graphs or fused attention, on GPUs: the host starts every
+            operation, and attention is a batched product, a softmax over all scores, a batched
+            product, masked pairs included.
     """
 
     tensor: int = 1
@@ -38,6 +43,7 @@ class Plan:
     micro_batches: int = 1
     ladder: bool = False
     weights: str | None = None
+    eager: bool = False
 
     def __post_init__(self) -> None:
         for name in _NAMES.values():
@@ -60,7 +66,7 @@ class Plan:
     @classmethod
     def parse(cls, text: str) -> Plan:
         """Read ``tp8``, ``tp4pp2``, ``tp8dp4ep32``, ``pp4mb8``, ``tp8+ladder``,
-        ``tp8+weights=host_dram``.
+        ``tp8+eager``, ``tp8+weights=host_dram``.
 
         Raises:
             InputError: The text is no plan.
@@ -78,20 +84,25 @@ class Plan:
             found[_NAMES[match[1]]] = int(match[2])
             end = match.end()
         rest = dict(extra.partition("=")[::2] for extra in extras)
-        good = set(rest) <= {"ladder", "weights"} and len(rest) == len(extras)
-        good = good and rest.get("ladder", "") == "" and rest.get("weights", "x") != ""
+        good = set(rest) <= {*_MODES, "weights"} and len(rest) == len(extras)
+        good = good and not any(rest.get(mode) for mode in _MODES) and rest.get("weights") != ""
+        good = good and all(
+            "=" not in extra for extra in extras if extra.partition("=")[0] in _MODES
+        )
         if end != len(degrees) or not found or not good:
             raise InputError(
                 "cannot read the plan",
                 field="plan",
                 found=text,
-                expected="tp, pp, dp, ep, mb with a number each, then +ladder or +weights=TIER, "
-                "such as tp8, tp4pp2, tp8+weights=host_dram",
+                expected="tp, pp, dp, ep, mb with a number each, then +ladder, +eager or "
+                "+weights=TIER, such as tp8, tp4pp2, tp8+weights=host_dram",
             )
-        return cls(**found, ladder="ladder" in rest, weights=rest.get("weights"))
+        return cls(
+            **found, ladder="ladder" in rest, weights=rest.get("weights"), eager="eager" in rest
+        )
 
     def __str__(self) -> str:
         degrees = {short: getattr(self, name) for short, name in _NAMES.items()}
         text = "".join(f"{short}{value}" for short, value in degrees.items() if value > 1)
-        text = (text or "tp1") + ("+ladder" if self.ladder else "")
+        text = (text or "tp1") + "".join(f"+{mode}" for mode in _MODES if getattr(self, mode))
         return text + (f"+weights={self.weights}" if self.weights else "")

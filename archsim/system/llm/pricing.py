@@ -7,7 +7,7 @@ class with a method a kind of call.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -49,6 +49,11 @@ class Price:
     compute_s: Floats
     memory_s: Floats
     bytes: Floats
+
+    def where(self, mask: NDArray[np.bool_], other: Price) -> Price:
+        """This price where the mask holds, else the other."""
+        pairs = ((getattr(self, f.name), getattr(other, f.name)) for f in fields(self))
+        return Price(*(np.where(mask, mine, theirs) for mine, theirs in pairs))
 
 
 def dtype_of(bits: Bits, rates: tuple[str, ...]) -> str:
@@ -129,6 +134,14 @@ class Roofline:
             "latent": self.latent,
         }[call.kind](call)
 
+    def eager(self, call: Call) -> Price:
+        """Cost of a call started by the host, unfused.
+
+        Raises:
+            InputError: The engine is no GPU.
+        """
+        raise InputError("eager execution is known of GPUs only", found=call.name)
+
     def collective(self, call: Call, links: list[Level]) -> tuple[Floats, Floats]:
         """Seconds, and joules of all members together, of a collective."""
         work = all_reduce if call.kind == "all_reduce" else all_to_all
@@ -201,8 +214,8 @@ def _pairs(s) -> Floats:
 class GpuPricer(Roofline):
     """GPU kernels by ``archsim.models.gpu``.
 
-    Vector kernels run at its vector kernels' bandwidth and launch time, and latent attention and
-    recurrences, which it does not model, as the roofline at that bandwidth.
+    Vector kernels run at its vector kernels' bandwidth and launch time, and recurrences, which it
+    does not model, as the roofline at that bandwidth.
     """
 
     def __init__(self, machine: Machine, node: NodeTable, bits: Bits) -> None:
@@ -323,6 +336,85 @@ class GpuPricer(Roofline):
             out[:, mask] = (cost.latency_s, cost.energy_j, cost.parts_s["compute_s"],
                             cost.parts_s["memory_s"], cost.dram_bytes)  # fmt: skip
         return Price(*(row[back] for row in out))
+
+    def latent(self, call: Call) -> Price:
+        """Latent attention: absorbed as decode over one row a token, else as prefill.
+
+        Several new tokens of an absorbed step are more queries that share the row (none is masked).
+        """
+        from archsim.models.gpu import evaluate_decode, evaluate_prefill
+
+        s = call.sizes
+        unique, back = _distinct(np.stack(np.broadcast_arrays(*s.values())))
+        u = dict(zip(s, unique, strict=True))
+        absorbed = u["absorbed"] > 0
+        out = np.empty((5, unique.shape[1]))
+        kv = dtype_of(Bits(activation=self.bits.kv), ("fp8", "bf16", "fp32"))
+        for mask, single in ((absorbed, True), (~absorbed, False)):
+            if not mask.any():
+                continue
+            r = {name: values[mask] for name, values in u.items()}
+            if single:
+                cost = evaluate_decode(
+                    self.device, r["requests"], r["context"], r["heads"] * r["new"], 1.0,
+                    r["head_dim"], kv, latent_value_dim=float(r["value_dim"][0]),
+                    constants=self.constants,
+                )  # fmt: skip
+            else:
+                cost = evaluate_prefill(
+                    self.device, r["requests"], r["new"], r["heads"], r["kv_heads"],
+                    r["head_dim"], "bf16" if self.bits.activation > 8 else "fp8",
+                    value_dim=r["value_dim"], past=r["context"] - r["new"],
+                    constants=self.constants,
+                )  # fmt: skip
+            out[:, mask] = (cost.latency_s, cost.energy_j, cost.parts_s["compute_s"],
+                            cost.parts_s["memory_s"], cost.dram_bytes)  # fmt: skip
+        return Price(*(row[back] for row in out))
+
+    def eager(self, call: Call) -> Price:
+        """A call as PyTorch runs it without graphs: the host's time, attention unfused.
+
+        Each expert with tokens is its own products, as in a loop over experts.
+        """
+        from archsim.models.gpu import eager_s
+
+        host = eager_s("matmul")
+        if call.kind in ("attention", "latent"):
+            return self._unfused(call)
+        price = self.price(call)
+        if call.kind == "vector":
+            p = self.constants.kernel("vector")
+            many = eager_s(call.operation) * call.launches
+            started = p["launch_s"] * call.launches + many
+            busy = price.seconds - p["launch_s"]
+            seconds = np.maximum(started, p["eager_start_share"] * many + busy)
+        elif call.kind == "moe":
+            products = 2.0 + call.sizes["gated"]
+            seconds = price.seconds + call.sizes["active"] * products * host
+        else:
+            seconds = price.seconds + host
+        return replace(price, seconds=seconds)
+
+    def _unfused(self, call: Call) -> Price:
+        """Scores, softmax over all of them, values: three kernels; a group shares its keys."""
+        from archsim.models.gpu import eager_s, evaluate_batched_gemm, evaluate_vector
+
+        s = call.sizes
+        copies, rows = s["requests"] * s["kv_heads"], s["new"] * s["heads"] / s["kv_heads"]
+        tokens, kv = s["context"], self.bits.kv / 8.0
+        options = {"right_bytes": kv, "constants": self.constants}
+        shapes = ((tokens, s["head_dim"]), (s["value_dim"], tokens))
+        products = [
+            evaluate_batched_gemm(self.device, copies, rows, n, k, self.dtype, **options)
+            for n, k in shapes
+        ]
+        scores = copies * rows * tokens
+        softmax = evaluate_vector(
+            self.device, "softmax", scores, self.dtype, eager=True, constants=self.constants
+        )
+        whole = [_price(cost) for cost in (*products, softmax)]
+        summed = Price(*(sum(getattr(one, f.name) for one in whole) for f in fields(Price)))
+        return replace(summed, seconds=summed.seconds + 2.0 * eager_s("matmul"))
 
 
 def _price(cost: GpuCost) -> Price:
