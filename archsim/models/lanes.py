@@ -173,19 +173,18 @@ def _holds(builder, condition):
 
 
 def _pointer(context, builder, array_type, array, place_type, place):
+    """Address of the lanes at a place of a C-ordered array, its last axis known to be LANES long."""
     shaped = context.make_array(array_type)(context, builder, array)
+    places, kinds = [place], [place_type]
     if isinstance(place_type, types.BaseTuple):
-        index = [
-            context.cast(builder, value, kind, types.intp)
-            for value, kind in zip(cgutils.unpack_tuple(builder, place), place_type, strict=True)
-        ]
-    else:
-        index = [context.cast(builder, place, place_type, types.intp)]
-    index.append(context.get_constant(types.intp, 0))
-    pointer = cgutils.get_item_pointer(
-        context, builder, array_type, shaped, index, wraparound=False, boundscheck=False
-    )
-    return builder.bitcast(pointer, _VECTOR.as_pointer())
+        places, kinds = cgutils.unpack_tuple(builder, place), list(place_type)
+    lengths = cgutils.unpack_tuple(builder, shaped.shape, array_type.ndim)
+    flat = context.get_constant(types.intp, 0)
+    for value, kind, length in zip(places, kinds, lengths, strict=False):
+        index = context.cast(builder, value, kind, types.intp)
+        flat = builder.add(builder.mul(flat, length), index)
+    flat = builder.mul(flat, context.get_constant(types.intp, LANES))
+    return builder.bitcast(builder.gep(shaped.data, [flat]), _VECTOR.as_pointer())
 
 
 def _numbers(*kinds: types.Type) -> list[types.Type]:

@@ -219,9 +219,15 @@ def lay_tiles(floats, o, count, fanout, work):
                 position = load(work.positions, (s, d))
                 store(places, (s, d), where(factor > 1.0, position, 0.0))
     residual = False
-    for d in range(dim_count):
-        for v in range(count):
-            residual |= tiles[0, d, v] != floats[o, d]
+    if count == LANES:
+        over = load(tiles, (0, 0)) != floats[o, 0]
+        for d in range(1, dim_count):
+            over = over | (load(tiles, (0, d)) != floats[o, d])
+        residual = anywhere(over)
+    else:
+        for d in range(dim_count):
+            for v in range(count):
+                residual |= tiles[0, d, v] != floats[o, d]
     if not residual:
         for s in range(slot_count):
             for d in range(dim_count):
@@ -280,7 +286,7 @@ def lay_residuals(floats, o, count, fanout, pad, work, steps):
 
 
 @inlined
-def repeat_loops(ints, o, fanout, loops, work):
+def repeat_loops(ints, o, fanout, residual, loops, work):
     """Outer to inner: refills by irrelevant loops, copies by fanouts, and the moving loop.
 
     Args:
@@ -336,7 +342,7 @@ def repeat_loops(ints, o, fanout, loops, work):
         for k in range(slides):
             p, r = ints[o, SLIDE_DIM + 2 * k] & DIM_BITS, ints[o, SLIDE_DIM + 2 * k + 1]
             which, inside = load(moving, (s, k, WHICH)), load(moving, (s, k, INSIDE))
-            bound, outside = load(moving, (s, k, BOUND)), load(moving, (s, k, OUTSIDE))
+            bound = load(moving, (s, k, BOUND))
             if not spatial:
                 which = where(last_input > 0.0, 0.0, which)
                 for c in range(2):
@@ -347,11 +353,16 @@ def repeat_loops(ints, o, fanout, loops, work):
                         which = where(hit, c + 1.0, which)
                         inside = where(hit, load(tiles, (s + 1, d)), inside)
                         bound = where(hit, load(bounds, (s, d)), bound)
-                        outside = where(hit, load(visits, (s, d)), outside)
             store(moving, (s + 1, k, WHICH), which)
             store(moving, (s + 1, k, INSIDE), inside)
             store(moving, (s + 1, k, BOUND), bound)
-            store(moving, (s + 1, k, OUTSIDE), outside)
+            if residual:  # else it follows from the visits of the slot and the bound
+                outside = load(moving, (s, k, OUTSIDE))
+                if not spatial:
+                    outside = where(which == 1.0, load(visits, (s, p)), outside)
+                    outside = where(which == 2.0, load(visits, (s, r & DIM_BITS)), outside)
+                    outside = where(last_input > 0.0, outside, load(moving, (s, k, OUTSIDE)))
+                store(moving, (s + 1, k, OUTSIDE), outside)
     store(again, (slot_count, 0), every_0)
     store(again, (slot_count, 1), every_1)
     store(again, (slot_count, 2), every_2)
@@ -782,15 +793,19 @@ def evaluate_block(
         any_odd = lay_residuals(floats, o, count, fanout, pad, work, outcome[0])
         cycles = load(outcome, 0)
         loops = effective
-    repeat_loops(ints, o, fanout, loops, work)
+    repeat_loops(ints, o, fanout, residual, loops, work)
     wanted = counts.shape[0] > first
     charge_slots(
         floats, ints, o, count, fanout, cycles, residual, any_odd, pad, slot_table, engine, e,
         wanted, work,
     )  # fmt: skip
-    for v in range(count):
-        for c in range(RESULTS):
-            results[first + v, c] = outcome[c, v]
+    if count == LANES == RESULTS:
+        for lane in range(0, LANES, 4):
+            bring(results[first : first + LANES], outcome, 0, lane)
+    else:
+        for v in range(count):
+            for c in range(RESULTS):
+                results[first + v, c] = outcome[c, v]
     if wanted:
         for v in range(count):
             for s in range(fanout.shape[0]):
