@@ -23,6 +23,7 @@ import numpy as np
 from archsim.models.jit import inner
 from archsim.models.loopnest.optimal.layout import (
     CONSTANT,
+    JOINT,
     LEAK,
     LEAST_SHARE,
     MAC_TIME,
@@ -36,7 +37,10 @@ LABEL = 9
 FLOOR_J, FLOOR_CYCLES, STORED = 9, 10, 11
 # What multiplies them, and the rest of the state outside a boundary (see search.py).
 BASE, VISITS, COPIES, A_SHUT, A_OPEN, B_SHUT, B_OPEN, STEPS, LEAST = 0, 1, 2, 3, 6, 9, 12, 15, 16
-BOUND = 17
+SHARED = 17  # columns that search.py has as well
+# Energy a word of a closed operand costs if no fanout outside shares it, the most copies that they
+# can make of it, and the most of all operands together.
+ALONE, COPIED, TOGETHER, BOUND = 17, 20, 23, 24
 # Objectives: energy, latency, their product, weighted sum, weighted product, Pareto set.
 ENERGY, LATENCY, EDP, SUM, PRODUCT, PARETO = range(6)
 # Columns of a goal: kind, weights of energy and cycles, most cycles, incumbent, relative tolerance.
@@ -94,6 +98,47 @@ def energy_of(state, label, flags):
         else:
             total += state[A_SHUT + t] * label[N + t] + state[B_SHUT + t] * label[P + t]
     return total
+
+
+@inner
+def crowding(state, label, flags):
+    """Energy that ``energy_of`` misses outside a boundary because copies compete for fanouts.
+
+    A loop of a fanout copies at most one operand (every dimension moves two of the three), so the
+    copies of all of them multiply to at most the units. The least of the sum of ``a_t / c_t`` with
+    ``c_t`` at most their own limits and a bounded product: equal terms, except where limited.
+    """
+    left, apart, total = state[TOGETHER], 0.0, 0.0
+    active = 0
+    for t in range(3):
+        a = state[ALONE + t] * label[N + t]
+        if not (flags >> t) & 1 and a > 0.0:
+            active |= 1 << t
+            apart += a / state[COPIED + t]
+    while active:
+        count, product = 0, 1.0
+        for t in range(3):
+            if (active >> t) & 1:
+                product *= state[ALONE + t] * label[N + t]
+                count += 1
+        product /= left
+        if count == 3:
+            level = product ** (1.0 / 3.0)
+        else:
+            level = np.sqrt(product) if count == 2 else product
+        limited = False
+        for t in range(3):
+            if (active >> t) & 1:
+                a = state[ALONE + t] * label[N + t]
+                if a > level * state[COPIED + t]:
+                    total += a / state[COPIED + t]
+                    left /= state[COPIED + t]
+                    active &= ~(1 << t)
+                    limited = True
+        if not limited:
+            total += count * level
+            break
+    return max(0.0, total * (1.0 - 1e-12) - apart)
 
 
 @inner
@@ -221,9 +266,13 @@ def least_state(sp, prices, s, shape, around, state):
     """
     most = prices.most
     visits = sp.volume[sp.volume.shape[0] - 1] / sp.volume[shape]
-    state[BASE] = prices.scalars[CONSTANT] + around - prices.outside[s]
+    # First touches save at most what the words they belong to cost. Of the edges outside, only
+    # those of the outermost storage (``around``, net of them) and of the parents are charged.
+    spread = visits / sp.visits[shape, 2]
+    copies = min(most[prices.parent[s, 2], 2], spread)
+    state[BASE] = prices.scalars[CONSTANT] + around - copies * prices.touched[s]
     state[VISITS] = visits
-    state[COPIES] = min(most[s, 2], visits / sp.visits[shape, 2])
+    state[COPIES] = min(most[s, 2], spread)
     for t in range(3):
         p = prices.parent[s, t]
         shared = prices.scalars[LEAST_SHARE] if t == 0 else 1.0
@@ -233,6 +282,9 @@ def least_state(sp, prices, s, shape, around, state):
         state[A_OPEN + t] = at_least * prices.access[p, t] * shared
         state[B_SHUT + t] = visits * shared
         state[B_OPEN + t] = at_least * shared
+        state[ALONE + t] = visits * prices.access[p, t] * shared
+        state[COPIED + t] = visits / merged
+    state[TOGETHER] = min(visits, most[s, 3]) * prices.scalars[JOINT]
     state[STEPS] = max(1.0, visits / most[s, 3])
     state[LEAST] = 0.0
 
@@ -260,6 +312,9 @@ def finish_label(sp, prices, s, shape, state, goal, points, label, flag, fresh, 
     fresh[K] += prices.credit[s]
     cycles = steps_of(state, fresh, prices)
     energy = energy_of(state, fresh, flag) + prices.scalars[LEAK] * cycles
+    if not survives(goal, points, energy, cycles):
+        return count
+    energy += crowding(state, fresh, flag)
     if not survives(goal, points, energy, cycles):
         return count
     key = value_of(goal, energy, cycles)
@@ -432,7 +487,8 @@ def build_labels(
             for c in range(LABEL):
                 pool[place, c] = front[i, c]
             pool_flags[place] = flags[i]
-            pool[place, FLOOR_J] = energy_of(state, front[i], flags[i]) - outer
+            least = energy_of(state, front[i], flags[i]) + crowding(state, front[i], flags[i])
+            pool[place, FLOOR_J] = least - outer
             pool[place, FLOOR_CYCLES] = steps_of(state, front[i], prices)
             floor[x, 0] = min(floor[x, 0], pool[place, FLOOR_J])
             floor[x, 1] = min(floor[x, 1], pool[place, FLOOR_CYCLES])
@@ -462,6 +518,8 @@ def least_around(sp, orders, prices, free, exact, around):
             active |= (1 if sp.index[x, d] < sp.index[full, d] else 0) << d
         for q in range(orders.start[0, active], orders.start[0, active + 1]):
             spent = 0.0
+            if prices.kept[1, 2]:  # outputs start at zero: neither read nor filled at first
+                spent -= prices.touched[1] + prices.scalars[OUT_WORDS] * prices.fill[1, 2]
             for t in range(3):
                 if prices.kept[1, t]:
                     times = 1.0

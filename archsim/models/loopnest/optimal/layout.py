@@ -65,6 +65,8 @@ class Prices(NamedTuple):
         allowed: bool[S, D, K] loop bounds that constraints allow at a storage.
         table: int64[S] order table of a slot.
         most: float64[S + 1, 4] most copies fanouts outside a boundary make, by operand and in all.
+        touched: float64[S + 1] J that a copy of the output's first touches save at its parent
+            outside a boundary (its reads: it starts at zero).
     """
 
     kept: np.ndarray
@@ -83,9 +85,10 @@ class Prices(NamedTuple):
     allowed: np.ndarray
     table: np.ndarray
     most: np.ndarray
-    outside: np.ndarray
+    touched: np.ndarray
 
 
 # Columns of Prices.scalars: constant energy, leakage per cycle, cycles per MAC, output words,
-# output bits the tier saves, one over the least share of window words that branches may merge to.
-CONSTANT, LEAK, MAC_TIME, OUT_WORDS, SAVED_BITS, LEAST_SHARE = range(6)
+# output bits the tier saves, one over the least share of window words that branches may merge to,
+# infinite if a dimension moves fewer than two operands, else 1.
+CONSTANT, LEAK, MAC_TIME, OUT_WORDS, SAVED_BITS, LEAST_SHARE, JOINT = range(7)

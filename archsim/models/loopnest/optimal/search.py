@@ -17,11 +17,11 @@ from archsim.models.loopnest.optimal.labels import (
     B_SHUT,
     BASE,
     BEST,
-    BOUND,
     COPIES,
     KIND,
     LEAST,
     PARETO,
+    SHARED,
     STEPS,
     TOLERANCE,
     VISITS,
@@ -38,8 +38,8 @@ from archsim.models.loopnest.optimal.layout import LEAK, OUT_WORDS, SAVED_BITS
 
 # The state's further columns: words asked of the parent a word, closed and open, instances in use;
 # then bits read and written at every slot as far as decided, and the instances of every slot.
-R_SHUT, R_OPEN, USED = BOUND, BOUND + 3, BOUND + 6
-DECIDED = BOUND + 7
+R_SHUT, R_OPEN, USED = SHARED, SHARED + 3, SHARED + 6
+DECIDED = SHARED + 7
 # Work registers of a search: level, nodes, children pruned, mappings handed out.
 LEVEL, NODES, PRUNED, LEAVES = range(4)
 # Why a call came back.

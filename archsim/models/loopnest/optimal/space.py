@@ -222,10 +222,14 @@ class Mapspace:
         leak += float(engine[k.MAC_LEAK_W] * engine[k.MAC_COUNT])
         constant = float(self.problem.macs[0] * engine[k.MAC_J])
         constant -= saved * out_words * table[0, k.WRITE_J] / table[0, k.BLOCK]
-        most, outside, least = self._outside(kept, read, fill, toll, bits, out_words)
+        most, least = self._copies()
+        touched = np.array([out_words * read[p, 2] for p in parent[:, 2]])
+        moves = self.problem.relevant[0].sum(axis=0)[np.array(self.extents) > 1]
+        joint = 1.0 if (moves >= 2).all() else np.inf
         scalars = np.array(
-            [constant, leak / engine[k.CLOCK_HZ], engine[k.MAC_CYCLES], out_words, saved, least]
-        )
+            [constant, leak / engine[k.CLOCK_HZ], engine[k.MAC_CYCLES], out_words, saved, least,
+             joint]
+        )  # fmt: skip
         fan_start, fans = self.fans
         numbers = iter(range(1, slots + 1))
         tables = np.array([0 if self._order(n) is None else next(numbers) for n in nest.names])
@@ -233,7 +237,7 @@ class Mapspace:
             np.ascontiguousarray(kept), nest.fanout, parent, access, fill, toll, bits, credit,
             table[:, k.CAPACITY].copy(),
             table[:, [k.READ_SLOW, k.WRITE_SLOW, k.SHARED_SLOW]].copy(),
-            scalars, fan_start, fans, self._bounds(kept), tables, most, outside,
+            scalars, fan_start, fans, self._bounds(kept), tables, most, touched,
         )  # fmt: skip
 
     def _bounds(self, kept: np.ndarray) -> np.ndarray:
@@ -251,27 +255,24 @@ class Mapspace:
                 allowed[s, :, 1:] = False
         return allowed
 
-    def _outside(self, kept, read, fill, toll, bits, out_words):
-        """Most copies fanouts make outside a boundary, most energy first touches save there."""
-        slots = len(kept)
-        most, outside, least = np.ones((slots + 1, 4)), np.zeros(slots + 1), 1.0
+    def _copies(self) -> tuple[np.ndarray, float]:
+        """Most copies fanouts make outside a boundary, least share branches' windows merge to."""
+        slots = len(self.nest.names)
+        most, least = np.ones((slots + 1, 4)), 1.0
         extents, ints = self.problem.extents[0], self.problem.ints[0]
         pairs = ints[k.SLIDE_DIM : k.SLIDE_DIM + 2 * ints[k.SLIDES]].reshape(-1, 2)
         for s in range(slots):
-            most[s + 1], outside[s + 1] = most[s], outside[s]
+            most[s + 1] = most[s]
             if self.nest.fanout[s]:
                 width = self.width(s)
                 for t in range(3):
                     still = [e for d, e in enumerate(extents) if not ints[k.MASK + t] >> d & 1]
                     most[s + 1, t] *= min(width, prod(still))
                 most[s + 1, 3] *= width
-                outside[s + 1] += most[s, 2] * out_words * toll[s] * bits[s, 2] * 2 * width
                 for p, r in pairs:
                     if r >= 0:
                         least /= min(width, extents[p], extents[r])
-            elif kept[s, 2]:
-                outside[s + 1] += most[s, 2] * out_words * (read[s, 2] + fill[s, 2])
-        return most, outside, least
+        return most, least
 
 
 def mapspace(
