@@ -180,6 +180,27 @@ def evaluate_prefill(
     )  # fmt: skip
 
 
+def fixed_rounds(items: ArrayLike, parts: ArrayLike, slots: ArrayLike) -> Floats:
+    """Rounds (waves) in which ``items`` caches, each cut into ``parts``, pass over the slots.
+
+    Example:
+        >>> float(fixed_rounds(56, 2, 108))
+        2.0
+    """
+    return np.ceil(np.asarray(items, float) * parts / slots)
+
+
+def equal_share(items: ArrayLike, tiles: ArrayLike, slots: ArrayLike) -> Floats:
+    """Tiles of the fullest slot where all tiles of all caches are dealt out evenly.
+
+    Example:
+        >>> float(equal_share(56, 16, 108))
+        9.0
+    """
+    total = np.asarray(items, float) * tiles
+    return np.ceil(total / np.minimum(slots, total))
+
+
 def _walk(
     p: dict[str, float], kernel: str, items: Floats, tokens: Floats, row_bytes: Floats,
     query: Floats, floor: Floats, sms: int, split: str, overlap: float,
@@ -192,10 +213,10 @@ def _walk(
     best = walk_of_best = np.full(len(items), np.inf)
     chosen = np.ones(len(items))
     for parts in PARTS if split == "fixed" else (1,):
-        rounds = np.ceil(items * parts / slots)
+        rounds = fixed_rounds(items, parts, slots)
         walk = rounds * (block + np.ceil(tiles / parts) * step)
         if split == "equal":  # every slot the same number of tiles, whole blocks where heads end
-            share = np.ceil(items * tiles / np.minimum(slots, items * tiles))
+            share = equal_share(items, tiles, slots)
             walk = np.ceil(items / slots) * block + share * step
         total = np.maximum(walk, floor) + overlap * np.minimum(walk, floor)
         if parts > 1 or split == "equal":
