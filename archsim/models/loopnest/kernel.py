@@ -360,7 +360,8 @@ def repeat_loops(ints, o, fanout, residual, loops, work):
                 outside = load(moving, (s, k, OUTSIDE))
                 if not spatial:
                     outside = where(which == 1.0, load(visits, (s, p)), outside)
-                    outside = where(which == 2.0, load(visits, (s, r & DIM_BITS)), outside)
+                    if r >= 0:
+                        outside = where(which == 2.0, load(visits, (s, r)), outside)
                     outside = where(last_input > 0.0, outside, load(moving, (s, k, OUTSIDE)))
                 store(moving, (s + 1, k, OUTSIDE), outside)
     store(again, (slot_count, 0), every_0)
