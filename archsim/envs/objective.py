@@ -234,7 +234,7 @@ def _safe_logs(columns: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """Logarithms of metrics, float64[K, B], and the violation of those that are not finite."""
     raw = np.array(columns, dtype=np.float64)
     logs = np.log(np.minimum(np.maximum(raw, _SMALLEST), _LARGEST))
-    if logs.max(initial=0.0) < _TOP:  # false for NaN too
+    if logs.max(initial=0.0) < _TOP and raw.min(initial=0.0) > -np.inf:  # false for NaN too
         return logs, np.zeros(raw.shape[1:])
     finite = np.isfinite(raw)
     return np.where(finite, logs, _TOP), np.where(finite, 0.0, _TOP).sum(axis=0)
