@@ -12,7 +12,17 @@ from typing import Annotated
 
 import typer
 
-from archsim.cli import explore, gemmini, language, mapping, models, results, systolic, timeloop, tools
+from archsim.cli import (
+    explore,
+    gemmini,
+    language,
+    mapping,
+    models,
+    results,
+    systolic,
+    timeloop,
+    tools,
+)
 
 #: Exit statuses besides 0: something failed; wrong input; interrupted (128 + SIGINT).
 FAILED, WRONG_INPUT, INTERRUPTED = 1, 2, 130

@@ -185,7 +185,9 @@ class Part(Strict):
         default=None, ge=1, le=250, description="marketing node of that silicon, nm"
     )
     tdp_w: float | None = Field(default=None, ge=0, le=1e7, description="thermal design power, W")
-    idle_w: float | None = Field(default=None, ge=0, le=1e7, description="power it draws whatever runs, W")
+    idle_w: float | None = Field(
+        default=None, ge=0, le=1e7, description="power it draws whatever runs, W"
+    )
     price_usd: float | None = Field(default=None, ge=0, le=1e10, description="price of one, USD")
     embodied_kg_co2e: float | None = Field(
         default=None, ge=0, le=1e9, description="published footprint of making one, kg CO2e"

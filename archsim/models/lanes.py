@@ -173,7 +173,7 @@ def _holds(builder, condition):
 
 
 def _pointer(context, builder, array_type, array, place_type, place):
-    """Address of the lanes at a place of a C-ordered array, its last axis known to be LANES long."""
+    """Address of the lanes at a place of a C-ordered array whose last axis is LANES long."""
     shaped = context.make_array(array_type)(context, builder, array)
     places, kinds = [place], [place_type]
     if isinstance(place_type, types.BaseTuple):

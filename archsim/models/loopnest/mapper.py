@@ -386,8 +386,8 @@ def mutate(floats, o, dim_count, groups, group_count, order, factors, orders, w,
 
 @inner
 def map_operation(
-    floats, ints, problem_of, engine_of, fanout, keep, slot_table, engine, template, objective, extra,
-    unroll, alternatives, element, stationary, order, groups, fanout_slots, axes, width,
+    floats, ints, problem_of, engine_of, fanout, keep, slot_table, engine, template, objective,
+    extra, unroll, alternatives, element, stationary, order, groups, fanout_slots, axes, width,
     factors, orders, results, tile, outside, steps, seen, probe, price, work, no_counts,
 ):  # fmt: skip
     """Map one operation on one engine; the best mapping ends in row 0.
