@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from archsim.hardware import load_machine
-from archsim.models.gpu.attention import equal_share, fixed_rounds
+from archsim.models.gpu.attention import equal_share, fixed_rounds, flash_parts
 from archsim.system.llm import evaluate_step
 from archsim.validate import COMPARISONS, papers
 
@@ -30,6 +30,27 @@ def test_waves_are_those_of_blocks_dealt_out(items, blocks, slots):
     for parts in range(1, blocks + 1):  # an equal split is never longer than any fixed one
         fixed = fixed_rounds(items, parts, slots) * np.ceil(blocks / parts)
         assert equal_share(items, blocks, slots) <= fixed
+
+
+def test_flash_decoding_splits_as_its_heuristic_does():
+    # the rule, one case at a time: the fewest parts within 85 % of the fullest last wave
+    def rule(items, tiles, slots):
+        if items >= 0.8 * slots:
+            return 1
+        filled = {}
+        for parts in range(1, min(128, slots, tiles) + 1):
+            if parts > 1 and -(-tiles // parts) == -(-tiles // (parts - 1)):
+                continue
+            waves = items * parts / slots
+            filled[parts] = waves / np.ceil(waves)
+        return next(p for p, share in filled.items() if share >= 0.85 * max(filled.values()))
+
+    cases = [(i, t, s) for i in (1, 7, 48, 60, 86, 87, 300) for t in (1, 5, 64, 2048)
+             for s in (5, 108, 132)]  # fmt: skip
+    for items, tiles, slots in cases:
+        assert flash_parts(items, tiles, slots) == rule(items, tiles, slots)
+    items, tiles, slots = np.array(cases, float).T
+    assert flash_parts(items, tiles, slots).tolist() == [rule(*case) for case in cases]
 
 
 def test_closed_forms_and_what_was_measured_within_the_allowance(rows):

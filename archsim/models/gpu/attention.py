@@ -31,7 +31,7 @@ QUERY_TILE, TOKEN_TILE = 128.0, 64.0
 #: Query heads that one block of a latent-attention kernel works on.
 HEAD_TILE = 64.0
 #: Ways to deal a cache out: see the module.
-SPLITS = ("fixed", "equal", "none")
+SPLITS = ("fixed", "flash", "equal", "none")
 #: Parts that a fixed split may cut a cache into.
 PARTS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256)
 
@@ -190,6 +190,38 @@ def fixed_rounds(items: ArrayLike, parts: ArrayLike, slots: ArrayLike) -> Floats
     return np.ceil(np.asarray(items, float) * parts / slots)
 
 
+def flash_parts(items: ArrayLike, tiles: ArrayLike, slots: ArrayLike, most: int = 128) -> Floats:
+    """Parts that FlashDecoding cuts a cache into (FlashAttention 2, ``num_splits_heuristic``).
+
+    One where the items nearly fill the slots; else the fewest parts whose last wave is filled to
+    85 % of the best. Parts that leave the longest as long as with one part less do not count.
+
+    Args:
+        items: Blocks without a split (sequences x heads).
+        tiles: Tiles of one cache.
+        slots: Blocks that run beside each other.
+        most: Parts at most.
+
+    Returns:
+        float64 in the broadcast shape.
+
+    Example:
+        >>> flash_parts([48, 100], 64, 108).tolist()
+        [2.0, 1.0]
+    """
+    items, tiles, slots = np.broadcast_arrays(
+        *(np.asarray(x, float) for x in (items, tiles, slots))
+    )
+    parts = np.arange(1.0, most + 1)
+    waves = items[..., None] * parts / slots[..., None]
+    longest = np.ceil(tiles[..., None] / parts)
+    able = np.concatenate([np.ones((*items.shape, 1), bool), np.diff(longest) != 0], axis=-1)
+    able &= parts <= np.minimum(slots, tiles)[..., None]
+    filled = np.where(able, waves / np.ceil(waves), 0.0)
+    enough = able & (filled >= 0.85 * filled.max(-1, keepdims=True))
+    return np.where(items >= 0.8 * slots, 1.0, parts[enough.argmax(-1)])
+
+
 def equal_share(items: ArrayLike, tiles: ArrayLike, slots: ArrayLike) -> Floats:
     """Tiles of the fullest slot where all tiles of all caches are dealt out evenly.
 
@@ -212,15 +244,16 @@ def _walk(
     block = p[f"{kernel}_block_s"] + p[f"{kernel}_query_s"] * query
     best = walk_of_best = np.full(len(items), np.inf)
     chosen = np.ones(len(items))
-    for parts in PARTS if split == "fixed" else (1,):
+    tried = {"fixed": PARTS, "flash": (flash_parts(items, tiles, slots),)}
+    for parts in tried.get(split, (1.0,)):
         rounds = fixed_rounds(items, parts, slots)
         walk = rounds * (block + np.ceil(tiles / parts) * step)
         if split == "equal":  # every slot the same number of tiles, whole blocks where heads end
             share = equal_share(items, tiles, slots)
             walk = np.ceil(items / slots) * block + share * step
         total = np.maximum(walk, floor) + overlap * np.minimum(walk, floor)
-        if parts > 1 or split == "equal":
-            total = total + p[f"{kernel}_combine_s"]
+        combined = (np.asarray(parts) > 1) | (split == "equal")
+        total = total + np.where(combined, p[f"{kernel}_combine_s"], 0.0)
         better = total < best
         chosen = np.where(better, parts, chosen)
         walk_of_best = np.where(better, walk, walk_of_best)
@@ -253,8 +286,9 @@ def evaluate_decode(
         kv_heads: Heads of keys and values.
         head_dim: Width of a head.
         kv_dtype: Number format of the cache.
-        split: ``fixed`` (equal parts of each head's cache), ``equal`` (LeanAttention: all tiles
-            dealt out evenly), ``none``.
+        split: ``fixed`` (the best number of equal parts of each head's cache), ``flash`` (the
+            number FlashDecoding takes), ``equal`` (LeanAttention: all tiles dealt out evenly),
+            ``none``.
         window: Tokens that are read at most.
         latent_value_dim: Multi-head latent attention with absorbed projections: the cache holds one
             row of ``head_dim`` (latent and rotary part) a token, of which the first so many are

@@ -95,6 +95,17 @@ class Call:
     operation: str = ""
     launches: int = 1
 
+    def same(self, other: Call) -> bool:
+        """Whether the other call is of the same kind and extents, and costs the same."""
+        mine, theirs = (
+            (call.kind, call.operation, call.launches, tuple(call.sizes)) for call in (self, other)
+        )
+        pairs = [(self.weight_bytes, other.weight_bytes), (self.macs, other.macs)]
+        return mine == theirs and all(
+            np.array_equal(a, b) for a, b in (*pairs, *zip(self.sizes.values(),
+                                                           other.sizes.values(), strict=True))
+        )  # fmt: skip
+
 
 @dataclass
 class _Maker:

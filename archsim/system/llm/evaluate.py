@@ -16,7 +16,7 @@ from archsim.system.llm import collectives
 from archsim.system.llm.calls import Call, Grid, cache_bytes, end_calls, layer_calls
 from archsim.system.llm.collectives import Level
 from archsim.system.llm.plan import Plan
-from archsim.system.llm.pricing import Roofline, pricer_for
+from archsim.system.llm.pricing import Price, Roofline, pricer_for
 from archsim.system.llm.tiers import tier_path
 from archsim.workload.huggingface import load_model
 from archsim.workload.language import LanguageModel
@@ -276,6 +276,7 @@ class _Evaluation:
         self.parts_s: dict[str, Floats] = {}
         self.bound_s = {n: zero.copy() for n in ("compute", "memory", "overhead", "links")}
         self.joules = zero.copy()
+        self.priced: dict[str, tuple[Call, Price]] = {}
         self.weights, self.cache, self.workspace = zero.copy(), zero.copy(), zero.copy()
         self.fetched, self.largest = zero.copy(), zero.copy()
 
@@ -302,16 +303,12 @@ class _Evaluation:
         return (total - hidden) * times
 
     def _kernel(self, call: Call, times: float) -> Floats:
-        price = self.pricer.price(call)
-        if self.eager.any():
-            price = self.pricer.eager(call).where(self.eager, price)
-            if call.kind in ("attention", "latent"):  # scores, before and after the softmax
-                s = call.sizes
-                scores = 2.0 * s["requests"] * s["heads"] * s["new"] * s["context"]
-                scores = scores * self.bits.activation / 8
-                self.workspace = np.where(
-                    self.eager, np.maximum(self.workspace, scores), self.workspace
-                )
+        price = self._price(call)
+        if call.kind in ("attention", "latent") and self.eager.any():
+            size = call.sizes  # scores, before and after the softmax
+            scores = size["requests"] * size["heads"] * size["new"] * size["context"]
+            scores = np.where(self.eager, 2.0 * scores * self.bits.activation / 8, 0.0)
+            self.workspace = np.maximum(self.workspace, scores)
         every = np.broadcast_to(price.seconds, self.joules.shape)
         self.joules += times * price.joules * self.devices / self.pipeline
         compute, memory = price.compute_s, price.memory_s
@@ -323,6 +320,17 @@ class _Evaluation:
             m, n, k = (call.sizes[x] for x in "mnk")
             self.workspace = np.maximum(self.workspace, m * (k + n) * self.bits.activation / 8)
         return every
+
+    def _price(self, call: Call) -> Price:
+        """Price of a kernel; layers that differ elsewhere share theirs."""
+        before = self.priced.get(call.name)
+        if before is not None and before[0].same(call):
+            return before[1]
+        price = self.pricer.price(call)
+        if self.eager.any():
+            price = self.pricer.eager(call).where(self.eager, price)
+        self.priced[call.name] = call, price
+        return price
 
     def _collective(self, call: Call, times: float) -> Floats:
         members = np.broadcast_to(call.sizes["members"], self.joules.shape)

@@ -406,10 +406,18 @@ class GpuPricer(Roofline):
         s = call.sizes
         copies, rows = s["requests"] * s["kv_heads"], s["new"] * s["heads"] / s["kv_heads"]
         tokens, kv = s["context"], self.bits.kv / 8.0
-        options = {"right_bytes": kv, "constants": self.constants}
         shapes = ((tokens, s["head_dim"]), (s["value_dim"], tokens))
         products = [
-            evaluate_batched_gemm(self.device, copies, rows, n, k, self.dtype, **options)
+            evaluate_batched_gemm(
+                self.device,
+                copies,
+                rows,
+                n,
+                k,
+                self.dtype,
+                right_bytes=kv,
+                constants=self.constants,
+            )
             for n, k in shapes
         ]
         scores = copies * rows * tokens
