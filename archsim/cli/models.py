@@ -146,7 +146,7 @@ def evaluate(
         int | None, typer.Option(min=1, help="Language models: tokens in a request's cache.")
     ] = None,
     plan: Annotated[
-        str | None, typer.Option(help="Language models: parallelism, e.g. tp8 or tp4pp2.")
+        str | None, typer.Option(help="Language models: e.g. tp8, tp4pp2, tp4+eager.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:

@@ -392,7 +392,7 @@ NOT_COMPUTED = (
     ("Deep Optimizer States: 6940 -> 3459 -> 2402 ms",
      "optimizer offload is not modelled; processor, DDR and PCIe of the runs are not published"),
     ("LeanAttention: 1.73x on average", "the shapes of the average are not known"),
-    ("Ladder-Residual: other sizes", "the 34B, 176B and 1B/3B configs are not shipped"),
+    ("Ladder-Residual: other sizes", "8B, 405B: the batch of that table is not known; 1B, 3B, 34B, 176B: configs not shipped"),
     ("Insights: Qwen-72B 394 GFLOP/token, MPFT training rates",
      "the config is not shipped; training across nodes is not modelled"),
     ("Duplex, AttAcc, NeuPIMs, SpAtten, BitMoD",
