@@ -273,7 +273,7 @@ def _scenarios() -> _Table:
     rows = []
     for name in available_scenarios():
         scenario = load_scenario(name)
-        rows.append((name, str(len(scenario.parameters)), scenario.title))
+        rows.append((name, str(len(scenario.build_space().names)), scenario.title))
     return ("scenario", "parameters to choose", "title"), rows
 
 

@@ -1,7 +1,8 @@
 """Gymnasium environments over design problems; importing this registers their ids.
 
-``archsim/Accelerator-v0`` takes a whole design per step, ``archsim/AcceleratorStepwise-v0`` one
-parameter per step. Both need ``scenario=`` and offer ``gymnasium.make_vec`` natively.
+``archsim/Accelerator-v0`` takes a whole accelerator per step, ``archsim/DRAMController-v0`` a whole
+memory controller; ``archsim/AcceleratorStepwise-v0`` and ``archsim/DRAMControllerStepwise-v0`` take
+one parameter per step. All need ``scenario=`` and offer ``gymnasium.make_vec`` natively.
 """
 
 from __future__ import annotations
@@ -18,12 +19,20 @@ _LAZY = {
     "AcceleratorVectorEnv": "archsim.envs.accelerator",
     "AcceleratorStepwiseEnv": "archsim.envs.stepwise",
     "AcceleratorStepwiseVectorEnv": "archsim.envs.stepwise",
+    "BaseScenario": "archsim.envs.scenario",
     "BudgetExhausted": "archsim.envs.recorder",
+    "DRAMControllerEnv": "archsim.envs.dram_controller",
+    "DRAMControllerStepwiseEnv": "archsim.envs.stepwise",
+    "DRAMControllerStepwiseVectorEnv": "archsim.envs.stepwise",
+    "DRAMControllerVectorEnv": "archsim.envs.dram_controller",
+    "DramProblem": "archsim.envs.dram",
+    "DramScenario": "archsim.envs.dram",
     "Objective": "archsim.envs.objective",
     "Problem": "archsim.envs.problem",
     "Recorder": "archsim.envs.recorder",
     "Scenario": "archsim.envs.scenario",
     "VectorRecorder": "archsim.envs.recorder",
+    "as_problem": "archsim.envs.problem",
     "available_scenarios": "archsim.envs.scenario",
     "load_scenario": "archsim.envs.scenario",
 }

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from gymnasium import error, spaces
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
+from archsim.envs.kinds import KINDS
 from archsim.envs.problem import Metrics, SupportsEvaluation, as_problem
 from archsim.errors import InputError
 from archsim.space import DesignSpace
@@ -27,8 +28,11 @@ class Evaluating:
         objective_names: Metrics to minimise.
         evaluate: int64[B, P] -> metrics; a recorder puts its cache in front of it.
         evaluations: Designs evaluated since the last seeded reset.
+        environment: Kind of scenario it is for (:mod:`archsim.envs.kinds`); None: any. Problems
+            that are of no scenario name no kind and are taken by all.
     """
 
+    environment: ClassVar[str | None] = None
     problem: SupportsEvaluation
     space: DesignSpace
     objective_names: tuple[str, ...]
@@ -37,6 +41,14 @@ class Evaluating:
 
     def _open(self, scenario: Any) -> None:
         self.problem = as_problem(scenario)
+        found = getattr(self.problem, "environment", None)
+        if self.environment and found and found != self.environment:
+            raise InputError(
+                f"the scenario is for another environment, {KINDS[found].whole}",
+                field="environment",
+                found=found,
+                expected=self.environment,
+            )
         self.space = self.problem.space
         self.objective_names = self.problem.objective.minimize
         self.evaluate = self.problem.evaluate

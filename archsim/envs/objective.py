@@ -29,7 +29,9 @@ from archsim.errors import InputError
 #: Added to the objective of infeasible designs; beyond any log-ratio of two doubles (< 1500).
 PENALTY = 2000.0
 #: Metrics of which more is better: a limit on them is a lower bound, and minimising is an error.
-LARGER_IS_BETTER = frozenset({"utilization", "throughput_per_s"})
+LARGER_IS_BETTER = frozenset(
+    {"utilization", "throughput_per_s", "bandwidth_bytes_per_s", "row_hit_rate"}
+)
 KINDS: tuple[str, ...] = ("log_product", "weighted", "single")
 #: Names :meth:`Objective.score` adds to (or settles among) the metrics.
 SCORES: tuple[str, ...] = ("feasible", "violation", "objective", "reward")
@@ -48,7 +50,7 @@ class Objective:
 
     Attributes:
         minimize: Metrics whose trade-off curve is sought, at least one.
-        limits: Bound by metric: upper, but lower for ``throughput_per_s`` and ``utilization``.
+        limits: Bound by metric: upper, but lower for :data:`LARGER_IS_BETTER`.
         kind: ``log_product`` (weighted geometric mean of metric / reference), ``weighted``
             (weighted arithmetic mean of metric / reference), or ``single`` (one metric).
         metric: The metric of ``single``; default the first of ``minimize``.
@@ -91,7 +93,7 @@ class Objective:
         for name in self.minimize:
             if larger_is_better(name):
                 raise InputError(
-                    "more of this metric is better; minimise latency_s or energy_j instead",
+                    "more of this metric is better; minimise a time or energy_j instead",
                     field="minimize",
                     found=name,
                 )
@@ -138,6 +140,11 @@ class Objective:
         object.__setattr__(self, "_terms", tuple(zip(shares, references, strict=True)))
         object.__setattr__(self, "_signs", tuple(signs))
         object.__setattr__(self, "_bounds", tuple(math.log(b) for b in self.limits.values()))
+
+    @property
+    def label(self) -> str:
+        """What the scalar is in words, where the fields do not say it."""
+        return ""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -207,8 +214,12 @@ class Objective:
             "feasible": feasible,
             "violation": violation,
             "objective": objective,
-            "reward": reward(objective, violation),
+            "reward": self.reward(objective, violation),
         }
+
+    def reward(self, objective: np.ndarray, violation: np.ndarray) -> np.ndarray:
+        """The reward of scored designs, float64[B]; nothing else goes into it."""
+        return reward(objective, violation)
 
     def _scalar(self, logs: np.ndarray) -> np.ndarray:
         # row by row, so that a batch adds in the same order as a single design, bit for bit

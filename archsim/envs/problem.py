@@ -8,8 +8,16 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 
+from archsim.envs.kinds import kind_of
 from archsim.envs.objective import SCORES, Objective
-from archsim.envs.scenario import Scenario, error_context, load_scenario
+from archsim.envs.scenario import (
+    BaseScenario,
+    Scenario,
+    error_context,
+    is_file,
+    load_scenario,
+)
+from archsim.errors import InputError
 from archsim.space import DesignSpace
 
 if TYPE_CHECKING:
@@ -59,6 +67,9 @@ class Problem:
         metric_names: Metrics of every evaluation, in order.
         reference_metrics: Those of the machine as shipped.
         features: float32[F] in [0, 1], see :func:`workload_features`.
+        environment: Kind of its scenarios.
+        reference_name: What the reference is, in reports.
+        refusal: Why a design that keeps its limits is infeasible, in reports.
 
     Raises:
         InputError: The scenario is wrong.
@@ -71,13 +82,24 @@ class Problem:
         ((4,), True)
     """
 
+    environment = "accelerator"
+    reference_name = "machine as shipped"
+    refusal = "cannot be mapped"
+
     def __init__(self, scenario: str | Path | Mapping[str, Any] | Scenario) -> None:
         from archsim.hardware import load_machine, resolve
         from archsim.system import NetworkEvaluator
         from archsim.workload import load_workload
 
-        self.scenario = load_scenario(scenario)
-        spec = self.scenario
+        spec = load_scenario(scenario)
+        if not isinstance(spec, Scenario):
+            raise InputError(
+                "the scenario is of another environment; archsim.envs.as_problem opens any",
+                source=spec.name,
+                field="environment",
+                found=spec.environment,
+            )
+        self.scenario = spec
         with error_context(source=spec.name, field="workloads"):
             self.workloads = tuple(load_workload(w.name, batch=w.batch) for w in spec.workloads)
         self.machine = load_machine(spec.machine)
@@ -104,6 +126,46 @@ class Problem:
     def __repr__(self) -> str:
         return f"Problem({self.scenario.name!r}, {self.space!r})"
 
+    @property
+    def subject(self) -> str:
+        """What is designed for what, in words."""
+        networks = ", ".join(Path(item.name).stem for item in self.scenario.workloads)
+        return f"{networks} on {Path(self.scenario.machine).stem}"
+
+    def content(self) -> dict[str, Any]:
+        """Plain data that decides every number of a design, for digests."""
+        spec = self.scenario
+        found = spec.model_dump(
+            mode="json", include={"parameters", "constraints", "objective", "fidelity"}
+        )
+        found["machine"] = self.machine.model_dump(mode="json")
+        found["workloads"] = [
+            [Path(item.name).stem, item.weight, repr(workload)]
+            for item, workload in zip(spec.workloads, self.workloads, strict=True)
+        ]
+        return found
+
+    def portable(self, directory: Path) -> dict[str, Any]:
+        """The scenario as data that stands alone in a directory.
+
+        Args:
+            directory: Files the scenario refers to are copied to its folder ``inputs``.
+        """
+        from archsim.workload import save_workload
+
+        data = self.scenario.model_dump(mode="json", exclude_defaults=True)
+        if is_file(self.scenario.machine):
+            data["machine"] = copy_input(self.scenario.machine, directory)
+        for item, workload in zip(data["workloads"], self.workloads, strict=True):
+            if is_file(item["name"]):
+                inputs = directory / "inputs"
+                inputs.mkdir(exist_ok=True)
+                name = f"{Path(item['name']).stem}.yaml"
+                save_workload(workload, inputs / name)
+                item["name"] = f"inputs/{name}"
+                item.pop("batch", None)
+        return data
+
     def evaluate(self, indices: np.ndarray) -> Metrics:
         """Evaluate legal designs.
 
@@ -121,13 +183,31 @@ class Problem:
         return metrics
 
 
-def as_problem(source: Any) -> SupportsEvaluation:
-    """A problem as it is, or the problem of a scenario."""
-    if not isinstance(source, (str, Path, Mapping, Scenario)) and isinstance(
+def copy_input(path: str, directory: Path) -> str:
+    """Copy a file into the folder ``inputs`` of a directory; its name relative to the latter."""
+    inputs = directory / "inputs"
+    inputs.mkdir(exist_ok=True)
+    name = Path(path).name
+    (inputs / name).write_bytes(Path(path).read_bytes())
+    return f"inputs/{name}"
+
+
+def as_problem(source: Any) -> Any:
+    """A problem as it is, or the problem of a scenario, by its kind of environment.
+
+    Args:
+        source: Something that supports evaluation (:class:`SupportsEvaluation`), or anything
+            :func:`archsim.envs.scenario.load_scenario` takes.
+
+    Raises:
+        InputError: The scenario is wrong.
+    """
+    if not isinstance(source, (str, Path, Mapping, BaseScenario)) and isinstance(
         source, SupportsEvaluation
     ):
         return source
-    return Problem(source)
+    scenario = load_scenario(source)
+    return kind_of(scenario.environment).problem_class()(scenario)
 
 
 def workload_features(workloads: Sequence[Workload], weights: Sequence[float]) -> np.ndarray:

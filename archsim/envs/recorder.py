@@ -17,7 +17,6 @@ from gymnasium import error
 from gymnasium.vector import VectorEnv, VectorWrapper
 
 from archsim.envs.lanes import check_count
-from archsim.envs.objective import reward as reward_of
 from archsim.envs.problem import Metrics, SupportsEvaluation
 from archsim.space import DesignSpace, encoding_of
 
@@ -48,6 +47,7 @@ class Memory:
         cache: Cache | None = None,
     ) -> None:
         self._space = problem.space
+        self._reward = problem.objective.reward
         self._evaluate = evaluate
         self._cache = cache
         names = dict.fromkeys((*problem.metric_names, "feasible", "violation", "objective"))
@@ -68,7 +68,7 @@ class Memory:
         table = self._rows[[self._row_of[key] for key in keys]]
         found: Metrics = {name: table[:, at].copy() for at, name in enumerate(self._names)}
         found["feasible"] = found["feasible"] != 0
-        found["reward"] = reward_of(found["objective"], found["violation"])
+        found["reward"] = self._reward(found["objective"], found["violation"])
         return found
 
     def _known(self, key: str) -> bool:

@@ -15,6 +15,14 @@ ENVIRONMENTS: dict[str, tuple[str, str]] = {
         "archsim.envs.stepwise:AcceleratorStepwiseEnv",
         "archsim.envs.stepwise:AcceleratorStepwiseVectorEnv",
     ),
+    "archsim/DRAMController-v0": (
+        "archsim.envs.dram_controller:DRAMControllerEnv",
+        "archsim.envs.dram_controller:DRAMControllerVectorEnv",
+    ),
+    "archsim/DRAMControllerStepwise-v0": (
+        "archsim.envs.stepwise:DRAMControllerStepwiseEnv",
+        "archsim.envs.stepwise:DRAMControllerStepwiseVectorEnv",
+    ),
 }
 
 

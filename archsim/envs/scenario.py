@@ -1,4 +1,4 @@
-"""A scenario file: workloads, machine, what may change, what is wanted, and how to search."""
+"""A scenario file: what is designed for what, what is wanted, and how to search."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from typing import Any, Literal
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
+from archsim.envs.kinds import DEFAULT, kind_of
 from archsim.envs.objective import Objective
 from archsim.errors import InputError
-from archsim.inputs import Strict, load_yaml, validate
+from archsim.inputs import Strict, parse_yaml, read_text, validate
 from archsim.space import DesignSpace, Parameter
 
 #: Shipped scenarios (the top-level folder, or the link to it inside an installed package).
@@ -195,10 +196,10 @@ def _named(value: Any) -> Any:
     return value
 
 
-class Scenario(Strict):
-    """An exploration: one YAML file, see ``scenarios/`` for complete ones.
+class BaseScenario(Strict):
+    """What every kind of exploration has: one YAML file, see ``scenarios/`` for complete ones.
 
-    Load with :func:`load_scenario`, which also checks it against its machine.
+    Load with :func:`load_scenario`, which picks the kind by ``environment`` and checks the rest.
     """
 
     model_config = ConfigDict(ignored_types=(cached_property,))
@@ -206,13 +207,45 @@ class Scenario(Strict):
     name: str = Field(pattern=_NAME)
     title: str = Field("", max_length=200)
     description: str = Field("", max_length=4000)
+    environment: str = DEFAULT
+    parameters: Any
+    constraints: tuple[str, ...] = Field((), max_length=256)
+    objective: ObjectiveSpec
+    run: RunSettings = RunSettings.model_validate({})
+
+    def build_space(self) -> DesignSpace:
+        """The design space.
+
+        Raises:
+            InputError: A parameter or constraint is wrong, or nothing is legal.
+        """
+        raise NotImplementedError
+
+    def metric_names(self) -> tuple[str, ...]:
+        """Metrics its cost model may give; the opened problem knows for sure."""
+        raise NotImplementedError
+
+    def resolved(self, folder: Path) -> BaseScenario:
+        """Itself with the names of files in a folder made absolute."""
+        raise NotImplementedError
+
+    def check(self) -> None:
+        """Check everything that can be checked without evaluating a design.
+
+        Raises:
+            InputError: The first thing wrong.
+        """
+        raise NotImplementedError
+
+
+class Scenario(BaseScenario):
+    """An exploration of accelerators; the default kind."""
+
+    environment: Literal["accelerator"] = "accelerator"
     workloads: tuple[WorkloadSpec, ...] = Field(min_length=1, max_length=64)
     machine: str = Field(min_length=1, description="shipped name, or file relative to the scenario")
     fidelity: FidelitySpec = FidelitySpec.model_validate({})
     parameters: tuple[ParameterSpec, ...] = Field(min_length=1, max_length=256)
-    constraints: tuple[str, ...] = Field((), max_length=256)
-    objective: ObjectiveSpec
-    run: RunSettings = RunSettings.model_validate({})
 
     @field_validator("workloads", mode="before")
     @classmethod
@@ -243,12 +276,47 @@ class Scenario(Strict):
         each = (f"{m}.{_stem(w.name)}" for w in self.workloads for m in METRICS)
         return (*METRICS, *each)
 
+    def resolved(self, folder: Path) -> Scenario:
+        """Itself with the names of files in a folder made absolute."""
+        workloads = tuple(
+            spec.model_copy(update={"name": resolved_name(spec.name, folder)})
+            for spec in self.workloads
+        )
+        machine = resolved_name(self.machine, folder)
+        return self.model_copy(update={"workloads": workloads, "machine": machine})
+
+    def check(self) -> None:
+        """Check everything that can be checked without evaluating a design.
+
+        Every parameter path and value is tried on the machine (of more than
+        :data:`CHECKED_VALUES` values that many, both ends included).
+
+        Raises:
+            InputError: The first thing wrong.
+        """
+        from archsim.hardware import load_machine
+
+        with error_context(field="objective"):
+            self.objective.build().check_metrics(self.metric_names())
+        _check_workloads([spec.name for spec in self.workloads])
+        space = self.build_space()
+        with error_context(field="machine"):
+            machine = load_machine(self.machine)
+        for parameter in space.parameters:
+            count = parameter.cardinality
+            tried = min(count, CHECKED_VALUES)
+            with error_context(field=f"parameters.{parameter.name}"):
+                for at in range(tried):
+                    value = parameter.machine_value(at * (count - 1) // max(tried - 1, 1))
+                    machine.with_values(dict.fromkeys(parameter.paths, value))
+
 
 def _stem(name: str) -> str:
-    return Path(name).stem if _is_file(name) else name
+    return Path(name).stem if is_file(name) else name
 
 
-def _is_file(name: str) -> bool:
+def is_file(name: str) -> bool:
+    """Whether a name in a scenario stands for a file rather than for something shipped."""
     return "/" in name or "\\" in name or name.endswith((".yaml", ".yml", ".onnx", ".csv"))
 
 
@@ -279,36 +347,47 @@ def available_scenarios() -> tuple[str, ...]:
     return tuple(sorted(path.stem for path in SCENARIOS.glob("*.yaml")))
 
 
-def load_scenario(source: str | Path | Mapping[str, Any] | Scenario) -> Scenario:
+def load_scenario(source: str | Path | Mapping[str, Any] | BaseScenario) -> BaseScenario:
     """Read and check a scenario.
 
     Args:
         source: Name of a shipped scenario, path of a YAML file, plain data, or a scenario.
 
     Returns:
-        The scenario, its relative file names resolved, every parameter path and value tried on the
-        machine (of more than :data:`CHECKED_VALUES` values that many, both ends included).
+        The scenario, of the model its kind of environment has
+        (:data:`archsim.envs.kinds.KINDS`), its relative file names resolved, checked as its
+        ``check`` says.
 
     Raises:
         InputError: Names file, field, what was found and what was expected.
     """
     where: object
-    if isinstance(source, Scenario):
+    if isinstance(source, BaseScenario):
         scenario, where, folder = source, source.name, None
     elif isinstance(source, Mapping):
-        scenario, where, folder = validate(dict(source), Scenario, "<scenario>"), "<scenario>", None
+        where, folder = "<scenario>", None
+        scenario = _validated(dict(source), where)
     else:
         path = _find(source)
-        scenario, where, folder = load_yaml(path, Scenario), path, path.parent
+        scenario, where, folder = (
+            _validated(parse_yaml(read_text(path), path), path),
+            path,
+            path.parent,
+        )
     with error_context(source=where):
         if folder is not None:
-            scenario = _resolve_files(scenario, folder)
-        check_scenario(scenario)
+            scenario = scenario.resolved(folder)
+        scenario.check()
     return scenario
 
 
+def _validated(data: Any, source: object) -> BaseScenario:
+    named = data.get("environment", DEFAULT) if isinstance(data, Mapping) else DEFAULT
+    return validate(data, kind_of(named, source).scenario_model(), source)
+
+
 def _find(source: str | Path) -> Path:
-    if isinstance(source, str) and not _is_file(source):
+    if isinstance(source, str) and not is_file(source):
         path = SCENARIOS / f"{source}.yaml"
         if not path.is_file() and not Path(source).is_file():
             known = available_scenarios()
@@ -320,40 +399,10 @@ def _find(source: str | Path) -> Path:
     return Path(source)
 
 
-def _resolve_files(scenario: Scenario, folder: Path) -> Scenario:
-    def resolved(name: str) -> str:
-        inside = folder / name
-        return str(inside.resolve()) if _is_file(name) and inside.is_file() else name
-
-    workloads = tuple(
-        spec.model_copy(update={"name": resolved(spec.name)}) for spec in scenario.workloads
-    )
-    return scenario.model_copy(
-        update={"workloads": workloads, "machine": resolved(scenario.machine)}
-    )
-
-
-def check_scenario(scenario: Scenario) -> None:
-    """Check everything that can be checked without evaluating a design.
-
-    Raises:
-        InputError: The first thing wrong.
-    """
-    from archsim.hardware import load_machine
-
-    with error_context(field="objective"):
-        scenario.objective.build().check_metrics(scenario.metric_names())
-    _check_workloads([spec.name for spec in scenario.workloads])
-    space = scenario.build_space()
-    with error_context(field="machine"):
-        machine = load_machine(scenario.machine)
-    for parameter in space.parameters:
-        count = parameter.cardinality
-        tried = min(count, CHECKED_VALUES)
-        with error_context(field=f"parameters.{parameter.name}"):
-            for at in range(tried):
-                value = parameter.machine_value(at * (count - 1) // max(tried - 1, 1))
-                machine.with_values(dict.fromkeys(parameter.paths, value))
+def resolved_name(name: str, folder: Path) -> str:
+    """A file name made absolute, where it is one of a file in the folder."""
+    inside = folder / name
+    return str(inside.resolve()) if is_file(name) and inside.is_file() else name
 
 
 def _check_workloads(given: list[str]) -> None:
@@ -361,7 +410,7 @@ def _check_workloads(given: list[str]) -> None:
 
     known = available_workloads()
     for name in given:
-        if _is_file(name):
+        if is_file(name):
             if not Path(name).is_file():
                 raise InputError("no such file", field="workloads", found=name)
         elif name not in known:

@@ -1,4 +1,4 @@
-"""``archsim/AcceleratorStepwise-v0``: one parameter per step, with masks, single and batched.
+"""One parameter per step, with masks, single and batched, whatever is designed.
 
 An episode decides the parameters in the order of the space; the last decision evaluates the design,
 carries the reward (0 before) and terminates. The action is ``Discrete(n)`` with ``n`` the most
@@ -60,23 +60,12 @@ def _check_actions(actions: Any, shape: tuple[int, ...], limit: int) -> np.ndarr
     return array.astype(np.int64)
 
 
-class AcceleratorStepwiseEnv(Evaluating, gymnasium.Env):
+class StepwiseEnv(Evaluating, gymnasium.Env):
     """One parameter per step.
 
     Args:
         scenario: Scenario name, path, data or object, or a problem.
         render_mode: ``None`` or ``"ansi"``.
-
-    Example:
-        >>> import gymnasium as gym, archsim.envs
-        >>> env = gym.make("archsim/AcceleratorStepwise-v0", scenario="smoke")
-        >>> observation, info = env.reset(seed=0)
-        >>> terminated = False
-        >>> while not terminated:
-        ...     action = np.flatnonzero(info["action_mask"])[0]
-        ...     observation, reward, terminated, truncated, info = env.step(action)
-        >>> info["evaluations"], info["design"].tolist()
-        (1, [0, 0, 0, 0, 0, 0])
     """
 
     metadata: dict[str, Any] = {"render_modes": ["ansi"], "render_fps": 1}  # noqa: RUF012
@@ -137,12 +126,12 @@ class AcceleratorStepwiseEnv(Evaluating, gymnasium.Env):
         return self._shown if self.render_mode == "ansi" else None
 
 
-class AcceleratorStepwiseVectorEnv(LaneVectorEnv):
+class StepwiseVectorEnv(LaneVectorEnv):
     """N designs decided in step, evaluated in one call.
 
     Args:
         num_envs: N.
-        scenario: As for :class:`AcceleratorStepwiseEnv`.
+        scenario: As for :class:`StepwiseEnv`.
         autoreset_mode: See :class:`archsim.envs.lanes.LaneVectorEnv`.
     """
 
@@ -206,3 +195,39 @@ class AcceleratorStepwiseVectorEnv(LaneVectorEnv):
         infos.update({"repaired": moved, "_repaired": acted})
         infos.update(self._idle_infos())
         return rewards, terminations, infos
+
+
+class AcceleratorStepwiseEnv(StepwiseEnv):
+    """``archsim/AcceleratorStepwise-v0``: an accelerator, one parameter per step.
+
+    Example:
+        >>> import gymnasium as gym, archsim.envs
+        >>> env = gym.make("archsim/AcceleratorStepwise-v0", scenario="smoke")
+        >>> observation, info = env.reset(seed=0)
+        >>> terminated = False
+        >>> while not terminated:
+        ...     action = np.flatnonzero(info["action_mask"])[0]
+        ...     observation, reward, terminated, truncated, info = env.step(action)
+        >>> info["evaluations"], info["design"].tolist()
+        (1, [0, 0, 0, 0, 0, 0])
+    """
+
+    environment = "accelerator"
+
+
+class AcceleratorStepwiseVectorEnv(StepwiseVectorEnv):
+    """N accelerators decided in step, evaluated in one call."""
+
+    environment = "accelerator"
+
+
+class DRAMControllerStepwiseEnv(StepwiseEnv):
+    """``archsim/DRAMControllerStepwise-v0``: a memory controller, one parameter per step."""
+
+    environment = "dram_controller"
+
+
+class DRAMControllerStepwiseVectorEnv(StepwiseVectorEnv):
+    """N memory controllers decided in step, evaluated in one call."""
+
+    environment = "dram_controller"

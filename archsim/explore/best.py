@@ -100,6 +100,7 @@ class Choice:
         evaluated: Evaluations stored.
         distinct: Distinct designs stored.
         feasible: Feasible distinct designs.
+        refusal: Why a design that keeps all limits is infeasible here, in words.
     """
 
     by: str
@@ -113,6 +114,7 @@ class Choice:
     evaluated: int
     distinct: int
     feasible: int
+    refusal: str
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
@@ -156,6 +158,7 @@ def choose(results: Results, by: str = "objective") -> Choice:
         evaluated=len(results.evaluations.run),
         distinct=len(results.feasible),
         feasible=int(results.feasible.sum()),
+        refusal=opened.problem.refusal,
     )
 
 
@@ -177,8 +180,9 @@ def _others(results: Results, row: int, by: str) -> tuple[Design, ...]:
     middle = rows[np.argsort(results.metrics[by][rows], kind="stable")[(len(rows) - 1) // 2]]
     found.setdefault(int(middle), "median feasible")
     designs = [_design(role, results, place) for place, role in found.items() if place != row]
-    reference = results.problem.problem.reference_metrics
-    designs.append(Design("machine as shipped", {}, {k: float(v) for k, v in reference.items()}))
+    problem = results.problem.problem
+    reference = {name: float(value) for name, value in problem.reference_metrics.items()}
+    designs.append(Design(problem.reference_name, {}, reference))
     return tuple(designs)
 
 

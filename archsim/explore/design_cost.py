@@ -57,8 +57,13 @@ class DesignCost:
 
 
 def design_costs(results: Results) -> list[DesignCost]:
-    """Costs of the designs that stand out and of the machine as shipped, best design first."""
+    """Costs of the designs that stand out and of the machine as shipped, best design first.
+
+    Empty where what is designed is no machine: a memory controller has no layers and no area.
+    """
     opened = results.problem
+    if not hasattr(opened.problem, "machine"):
+        return []
     machine = opened.problem.machine
     costs = []
     for role, row in standing_out(results).items():

@@ -39,7 +39,7 @@ class Opened:
     """A scenario ready to be explored.
 
     Attributes:
-        problem: Its `archsim.envs.Problem`.
+        problem: Its `archsim.envs.Problem`, or that of another kind of environment.
     """
 
     problem: Any
@@ -62,20 +62,11 @@ class Opened:
 
     @cached_property
     def digest(self) -> str:
-        """Digest of all that decides a design's numbers: space, networks, machine, objective.
+        """Digest of all that decides a design's numbers: space, objective, what is designed.
 
         Name, title and run settings are left out: more seeds or a larger budget continue a store.
         """
-        spec = self.scenario
-        content = spec.model_dump(
-            mode="json", include={"parameters", "constraints", "objective", "fidelity"}
-        )
-        content["machine"] = self.problem.machine.model_dump(mode="json")
-        content["workloads"] = [
-            [Path(item.name).stem, item.weight, repr(workload)]
-            for item, workload in zip(spec.workloads, self.problem.workloads, strict=True)
-        ]
-        text = json.dumps(content, sort_keys=True)
+        text = json.dumps(self.problem.content(), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
     @cached_property
@@ -92,6 +83,8 @@ class Opened:
         }
 
     def _objective_label(self) -> str:
+        if self.problem.objective.label:
+            return self.problem.objective.label
         scalar = self.scenario.objective.scalar
         names = [title(name).lower() for name in self.scenario.objective.minimize]
         if scalar.kind == "single":
@@ -116,40 +109,21 @@ class Opened:
         Returns:
             The path of the copy, which opens to the same digest wherever the directory is.
         """
-        from archsim.workload import save_workload
-
         path = directory / "scenario.yaml"
         if path.exists():
             return path
-        data = self.scenario.model_dump(mode="json", exclude_defaults=True)
-        inputs = directory / "inputs"
-        if _is_file(self.scenario.machine):
-            inputs.mkdir(exist_ok=True)
-            name = Path(self.scenario.machine).name
-            (inputs / name).write_bytes(Path(self.scenario.machine).read_bytes())
-            data["machine"] = f"inputs/{name}"
-        for item, workload in zip(data["workloads"], self.problem.workloads, strict=True):
-            if _is_file(item["name"]):
-                inputs.mkdir(exist_ok=True)
-                name = f"{Path(item['name']).stem}.yaml"
-                save_workload(workload, inputs / name)
-                item["name"] = f"inputs/{name}"
-                item.pop("batch", None)
+        data = self.problem.portable(directory)
         draft = path.with_suffix(".new")
         draft.write_text(yaml.safe_dump(data, sort_keys=False), encoding="utf-8")
         draft.replace(path)
         return path
 
 
-def _is_file(name: str) -> bool:
-    return Path(name).suffix in (".yaml", ".yml", ".onnx", ".csv") or "/" in name or "\\" in name
-
-
 def open_problem(scenario: Any) -> Opened:
     """Open a scenario by name or path, or one already loaded."""
-    from archsim.envs.problem import Problem
+    from archsim.envs.problem import as_problem
 
-    return Opened(Problem(scenario))
+    return Opened(as_problem(scenario))
 
 
 def versions() -> dict[str, str]:

@@ -110,13 +110,11 @@ def write_report(results: Results, path: str | Path) -> Path:
 
 
 def _subtitle(results: Results) -> str:
-    spec = results.problem.scenario
-    networks = ", ".join(Path(item.name).stem for item in spec.workloads)
     goals = ", ".join(title(name).lower() for name in results.objectives)
     limits = ", ".join(
         f"{title(name).lower()} {human(name, bound)}" for name, bound in results.limits.items()
     )
-    text = f"{networks} on {Path(spec.machine).stem}; minimise {goals}"
+    text = f"{results.problem.problem.subject}; minimise {goals}"
     return f"{text}; limits: {limits}" if limits else text
 
 
@@ -222,7 +220,7 @@ def _changes(choice: Choice) -> str:
     rows = []
     for change in best.values():
         broken = ", ".join(title(name).lower() for name in change.broken)
-        verdict = "yes" if change.feasible else f"no: {broken or 'cannot be mapped'}"
+        verdict = "yes" if change.feasible else f"no: {broken or choice.refusal}"
         rows.append([str(change), percent(change.gain), verdict])
     return _table(["change", choice.by, "allowed"], rows)
 

@@ -180,7 +180,7 @@ def choice_text(choice: Choice) -> None:
             nearest.setdefault(change.parameter, change)
         for change in nearest.values():
             broken = ", ".join(title(name).lower() for name in change.broken)
-            allowed = "yes" if change.feasible else f"no: {broken or 'cannot be mapped'}"
+            allowed = "yes" if change.feasible else f"no: {broken or choice.refusal}"
             table.add_row(str(change), percent(change.gain), allowed)
         console.print(table)
     console.print(f"\nfound by {', '.join(choice.found_by)}", markup=False, soft_wrap=True)

@@ -161,11 +161,15 @@ def make_environment(job: Job, agent_class: type, options: Any, record: Any, cac
 
     import archsim.envs  # noqa: F401 (registers the environments)
     from archsim.agents import designs_per_step
+    from archsim.envs.kinds import kind_of
     from archsim.envs.recorder import Recorder, VectorRecorder
+    from archsim.envs.scenario import load_scenario
 
     stepwise = bool(getattr(agent_class, "stepwise", False))
-    name = "archsim/AcceleratorStepwise-v0" if stepwise else "archsim/Accelerator-v0"
-    settings: dict[str, Any] = {"scenario": str(job.scenario)}
+    scenario = load_scenario(job.scenario)
+    kind = kind_of(scenario.environment)
+    name = kind.stepwise if stepwise else kind.whole
+    settings: dict[str, Any] = {"scenario": scenario}
     if not stepwise:
         settings["encoding"] = getattr(agent_class, "encoding", "multidiscrete")
     if getattr(agent_class, "vectorized", False):

@@ -17,7 +17,7 @@ import pytest
 from mutations import damaged_bytes, damaged_message, damaged_yaml
 
 from archsim.cli import main
-from archsim.envs.problem import Problem
+from archsim.envs.problem import as_problem
 from archsim.envs.scenario import SCENARIOS, available_scenarios, load_scenario
 from archsim.errors import ArchsimError
 from archsim.explore import runner
@@ -85,7 +85,7 @@ def load_all(path: Path) -> bool:
     try:
         scenario = load_scenario(path)
         runner.plan_for(scenario)
-        problem = Problem(scenario)
+        problem = as_problem(scenario)
         designs = problem.space.sample(np.random.default_rng(0), 2)
         metrics = problem.evaluate(designs)
     except ArchsimError as error:

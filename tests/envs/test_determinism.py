@@ -18,7 +18,7 @@ import archsim.envs
 from analytic_problem import AnalyticProblem
 
 digest = hashlib.sha256()
-for name in ("archsim/Accelerator-v0", "archsim/AcceleratorStepwise-v0"):
+for name in archsim.envs.ENVIRONMENTS:
     problem = AnalyticProblem()
     env = gym.make(name, scenario=problem)
     envs = gym.make_vec(name, num_envs=7, scenario=problem)

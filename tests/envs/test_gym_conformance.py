@@ -15,12 +15,14 @@ import archsim.envs
 from archsim.errors import InputError
 
 WHOLE, STEPWISE = "archsim/Accelerator-v0", "archsim/AcceleratorStepwise-v0"
+WHOLES = (WHOLE, "archsim/DRAMController-v0")
+STEPWISES = (STEPWISE, "archsim/DRAMControllerStepwise-v0")
 ENCODINGS = ("multidiscrete", "discrete", "box")
 SB3_CASES = [
-    *((WHOLE, {"encoding": e, "horizon": h}) for e in ENCODINGS for h in (1, 3)),
-    (STEPWISE, {}),
+    *((n, {"encoding": e, "horizon": h}) for n in WHOLES for e in ENCODINGS for h in (1, 3)),
+    *((name, {}) for name in STEPWISES),
 ]
-CASES = [*SB3_CASES, (WHOLE, {"encoding": "dict"})]
+CASES = [*SB3_CASES, *((name, {"encoding": "dict"}) for name in WHOLES)]
 
 
 def test_every_registered_id_is_tested() -> None:
@@ -150,9 +152,10 @@ def test_infos_are_flat_and_numeric(problem) -> None:
     assert env.get_wrapper_attr("space") is problem.space
 
 
+@pytest.mark.parametrize("name", WHOLES)
 @pytest.mark.parametrize("encoding", ["multidiscrete", "discrete", "box", "dict"])
-def test_every_legal_design_can_be_evaluated(encoding: str, problem) -> None:
-    env = gym.make(WHOLE, scenario=problem, encoding=encoding)
+def test_every_legal_design_can_be_evaluated(name: str, encoding: str, problem) -> None:
+    env = gym.make(name, scenario=problem, encoding=encoding)
     env.reset(seed=0)
     for design in problem.space:
         observation, _, terminated, truncated, info = env.step(
@@ -165,8 +168,9 @@ def test_every_legal_design_can_be_evaluated(encoding: str, problem) -> None:
         assert np.array_equal(problem.space.from_unit(observation[:width]), design)
 
 
-def test_every_legal_design_can_be_decided_step_by_step_along_the_masks(problem) -> None:
-    env = gym.make(STEPWISE, scenario=problem)
+@pytest.mark.parametrize("name", STEPWISES)
+def test_every_legal_design_can_be_decided_step_by_step_along_the_masks(name: str, problem) -> None:
+    env = gym.make(name, scenario=problem)
     for design in problem.space:
         _, info = env.reset(seed=0)
         for at, index in enumerate(design):
@@ -200,7 +204,7 @@ def test_longer_horizons_end_after_as_many_designs(problem) -> None:
 
 
 def test_render_shows_the_design(problem) -> None:
-    for name in (WHOLE, STEPWISE):
+    for name in (*WHOLES, *STEPWISES):
         env = gym.make(name, scenario=problem, render_mode="ansi")
         env.reset(seed=0)
         for _ in range(len(problem.space.names)):

@@ -1,0 +1,434 @@
+"""Scenarios of memory controllers, and the problem they pose: ArchGym's ten parameters, any trace.
+
+Metrics of a design, over the whole trace: ``latency_s`` (mean over reads, from the request to its
+response), ``latency_p95_s`` and ``latency_p99_s`` (what that share of the requests do not exceed),
+``time_s`` (until the last response; ArchGym calls this the latency), ``power_w``, ``energy_j``,
+``bandwidth_bytes_per_s`` and ``row_hit_rate``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import Field, field_validator, model_validator
+
+from archsim.envs.archgym import TARGETS, ArchGymObjective
+from archsim.envs.objective import Objective
+from archsim.envs.problem import Metrics, copy_input
+from archsim.envs.scenario import (
+    BaseScenario,
+    ObjectiveSpec,
+    RangeSpec,
+    error_context,
+    is_file,
+    load_scenario,
+    resolved_name,
+)
+from archsim.errors import InputError
+from archsim.inputs import Strict
+from archsim.models.dram.designs import METRICS, PARAMETERS, ControllerProblem, policies
+from archsim.models.dram.patterns import PATTERNS, pattern
+from archsim.models.dram.spec import DramSpec, load_spec
+from archsim.models.dram.trace import Trace, read_trace
+from archsim.space import DesignSpace, Parameter
+from archsim.space.parameter import Role
+
+#: Subsystem of each parameter: what is decided for the banks, for the refresh of the devices, and
+#: between the memory and those who ask for data.
+ROLES: dict[str, Role] = {
+    "PagePolicy": "controller",
+    "Scheduler": "controller",
+    "SchedulerBuffer": "controller",
+    "RequestBufferSize": "controller",
+    "RespQueue": "interconnect",
+    "RefreshPolicy": "memory",
+    "RefreshMaxPostponed": "memory",
+    "RefreshMaxPulledin": "memory",
+    "Arbiter": "interconnect",
+    "MaxActiveTransactions": "interconnect",
+}
+#: The reference: DRAMSys's controller with the options it has by default
+#: (:class:`archsim.models.dram.policy.Policy`).
+DEFAULT_CONTROLLER: dict[str, Any] = {
+    "PagePolicy": "Open",
+    "Scheduler": "FrFcfs",
+    "SchedulerBuffer": "Bankwise",
+    "RequestBufferSize": 8,
+    "RespQueue": "Fifo",
+    "RefreshPolicy": "AllBank",
+    "RefreshMaxPostponed": 0,
+    "RefreshMaxPulledin": 0,
+    "Arbiter": "Simple",
+    "MaxActiveTransactions": 64,
+}
+#: What :func:`trace_features` gives, in order.
+FEATURES = (
+    "requests",
+    "cycles_per_request",
+    "write_share",
+    "next_burst_share",
+    "same_row_share",
+    "footprint",
+    "banks",
+    "bandwidth",
+)
+MAX_REQUESTS = 2**22
+#: A trace must have been asked for by then: simulated time is paid for, refresh by refresh.
+MAX_CYCLES = 2**36
+
+
+class TraceSpec(Strict):
+    """The requests: a pattern of our own making, or a file."""
+
+    pattern: str | None = Field(None, description=", ".join(PATTERNS))
+    requests: int = Field(10_000, ge=1, le=MAX_REQUESTS, description="of a pattern")
+    seed: int = Field(0, ge=0, lt=2**63, description="of a pattern")
+    write_share: float | None = Field(None, ge=0, le=1, description="of a pattern")
+    file: str | None = Field(None, min_length=1, description="relative to the scenario")
+    format: str = Field("auto", max_length=40, description="of the file")
+    wrap: bool = Field(False, description="take a file's addresses modulo the memory's size")
+    gap: int = Field(1, ge=0, le=2**16, description="cycles between arrivals, where it is open")
+
+    @model_validator(mode="after")
+    def _one_source(self) -> TraceSpec:
+        if (self.pattern is None) == (self.file is None):
+            raise ValueError("a trace needs either pattern or file")
+        if self.pattern is not None and self.pattern not in PATTERNS:
+            raise ValueError(f"no such pattern {self.pattern!r}; one of {', '.join(PATTERNS)}")
+        other = ("requests", "seed", "write_share") if self.file else ("format", "wrap")
+        wrong = [name for name in other if name in self.model_fields_set]
+        defaults = {name: type(self).model_fields[name].default for name in wrong}
+        wrong = [name for name in wrong if getattr(self, name) != defaults[name]]
+        if wrong:
+            given = "a file" if self.file else "a pattern"
+            raise ValueError(f"{given} takes no {wrong[0]}")
+        return self
+
+    def build(self, spec: DramSpec) -> Trace:
+        """The trace, for a memory.
+
+        Raises:
+            InputError: The file is wrong, or asks for data after :data:`MAX_CYCLES`.
+        """
+        if self.file is None:
+            assert self.pattern is not None  # the validator saw to it
+            trace = pattern(
+                self.pattern,
+                self.requests,
+                spec,
+                seed=self.seed,
+                gap=self.gap,
+                write_share=self.write_share,
+            )
+        else:
+            trace = read_trace(self.file, self.format, self.gap)
+            if self.wrap:
+                address = trace.address % spec.structure.capacity_bytes
+                trace = Trace(trace.arrival, trace.write, address, trace.name)
+        if trace.arrival.max() > MAX_CYCLES:
+            raise InputError(
+                "the trace lasts too long to be simulated",
+                source=self.file,
+                found=int(trace.arrival.max()),
+                expected=f"requests before cycle {MAX_CYCLES}",
+            )
+        return trace
+
+
+class ChoiceSpec(Strict):
+    """A parameter of the controller that keeps less (or other) than its full range."""
+
+    name: Literal[tuple(PARAMETERS)]  # type: ignore[valid-type]
+    values: tuple[bool | int | float | str, ...] | None = Field(None, min_length=1)
+    range: RangeSpec | None = None
+
+    @model_validator(mode="after")
+    def _one_source(self) -> ChoiceSpec:
+        if (self.values is None) == (self.range is None):
+            raise ValueError("a parameter needs either values or range")
+        if self.range is not None and self.range.step is None:
+            raise ValueError("controllers are told in whole numbers: a range needs a step")
+        return self
+
+    def build(self) -> Parameter:
+        """The parameter of the design space.
+
+        Raises:
+            InputError: It has no such value.
+        """
+        role = ROLES[self.name]
+        if self.values is not None:
+            parameter = Parameter(self.name, self.values, role=role)
+        else:
+            bounds = self.range
+            assert bounds is not None  # the validator saw to it
+            assert bounds.step is not None
+            low, high = int(bounds.low), int(bounds.high)
+            parameter = Parameter.integer(self.name, low, high, bounds.step, role=role)
+        known = PARAMETERS[self.name]
+        kinds = {type(value) for value in parameter.values}
+        if kinds != {type(known[0])}:
+            what = "one of " + ", ".join(known) if isinstance(known[0], str) else "whole numbers"
+            raise InputError(
+                "not a value of this parameter",
+                field=self.name,
+                found=parameter.values[:4],
+                expected=what,
+            )
+        count = parameter.cardinality
+        columns = {name: [value] * count for name, value in DEFAULT_CONTROLLER.items()}
+        policies({**columns, self.name: list(parameter.values)})
+        return parameter
+
+
+class ControllerObjectiveSpec(ObjectiveSpec):
+    """What is wanted; ``compat: archgym`` for the rewards ArchGym gives."""
+
+    compat: Literal["archgym"] | None = None
+    targets: dict[str, float] = Field(
+        default_factory=dict,
+        description="of ArchGym's reward, by metric of minimize; power_w 1, time_s 1e-4 if absent",
+    )
+
+    def build(self) -> Objective:
+        """The objective.
+
+        Raises:
+            InputError: Its fields contradict each other.
+        """
+        if self.compat is None:
+            if self.targets:
+                raise InputError("only compat: archgym aims at targets", field="targets")
+            return super().build()
+        if self.scalar != type(self.scalar).model_validate({}):
+            raise InputError("compat: archgym says how metrics make one number", field="scalar")
+        wanted = {**TARGETS, **self.targets}
+        for name in self.minimize:
+            if name not in wanted:
+                raise InputError("ArchGym has no target for this metric", field=f"targets.{name}")
+        for name in self.targets:
+            if name not in self.minimize:
+                raise InputError(
+                    "not among the metrics to minimise",
+                    field="targets",
+                    found=name,
+                    expected=", ".join(self.minimize),
+                )
+        targets = {name: wanted[name] for name in self.minimize}
+        return ArchGymObjective(self.minimize, self.limits, references=targets)
+
+
+class DramScenario(BaseScenario):
+    """An exploration of memory controllers.
+
+    Parameters that are not named keep ArchGym's full ranges: 28,311,552 controllers in all.
+    """
+
+    environment: Literal["dram_controller"]
+    memory: str = Field(
+        "ddr3_1600_1gb_x8", min_length=1, description="preset, or file relative to the scenario"
+    )
+    trace: TraceSpec
+    dramsys: Literal["4.0", "5.1"] = Field("5.1", description="release that is modelled")
+    parameters: tuple[ChoiceSpec, ...] = Field((), max_length=len(PARAMETERS))
+    objective: ControllerObjectiveSpec
+    allow_data_loss: bool = Field(False, description="take designs without refresh as feasible")
+
+    @field_validator("dramsys", mode="before")
+    @classmethod
+    def _release_is_text(cls, value: Any) -> Any:
+        return str(value) if isinstance(value, float) else value
+
+    def build_space(self) -> DesignSpace:
+        """The design space.
+
+        Raises:
+            InputError: A parameter or constraint is wrong, or nothing is legal.
+        """
+        given: dict[str, Parameter] = {}
+        for spec in self.parameters:
+            with error_context(field=f"parameters.{spec.name}"):
+                if spec.name in given:
+                    raise InputError("parameter named twice", found=spec.name)
+                given[spec.name] = spec.build()
+        full = {n: Parameter(n, values, role=ROLES[n]) for n, values in PARAMETERS.items()}
+        return DesignSpace([given.get(name, full[name]) for name in full], self.constraints)
+
+    def metric_names(self) -> tuple[str, ...]:
+        """Metrics its cost model may give; a memory without energy figures gives no energy."""
+        return METRICS
+
+    def resolved(self, folder: Path) -> DramScenario:
+        """Itself with the names of files in a folder made absolute."""
+        trace = self.trace
+        if trace.file is not None:
+            inside = folder / trace.file
+            name = str(inside.resolve()) if inside.is_file() else trace.file
+            trace = trace.model_copy(update={"file": name})
+        return self.model_copy(
+            update={"trace": trace, "memory": resolved_name(self.memory, folder)}
+        )
+
+    def check(self) -> None:
+        """Check everything that can be checked without reading a trace.
+
+        Raises:
+            InputError: The first thing wrong.
+        """
+        with error_context(field="objective"):
+            self.objective.build().check_metrics(self.metric_names())
+        self.build_space()
+        with error_context(field="memory"):
+            load_spec(self.memory)
+        if self.trace.file is not None and not Path(self.trace.file).is_file():
+            raise InputError("no such file", field="trace.file", found=self.trace.file)
+
+
+class DramProblem:
+    """The design problem of a scenario of memory controllers.
+
+    Args:
+        scenario: A :class:`DramScenario`, or anything :func:`load_scenario` takes.
+
+    Attributes:
+        scenario: The checked scenario.
+        space: Its design space.
+        memory: The memory.
+        trace: The requests.
+        objective: The objective, references filled in: where the scenario gives none, those of
+            :data:`DEFAULT_CONTROLLER` (a reward above 1/2 beats it).
+        metric_names: Metrics of every evaluation, in order.
+        reference_metrics: Those of :data:`DEFAULT_CONTROLLER`.
+        features: float32[8] in [0, 1], see :func:`trace_features`.
+        environment: Kind of its scenarios.
+        reference_name: What the reference is, in reports.
+        refusal: Why a design that keeps its limits is infeasible, in reports.
+
+    Raises:
+        InputError: The scenario, the trace or the memory is wrong.
+
+    Example:
+        >>> problem = DramProblem("dram_low_latency")
+        >>> metrics = problem.evaluate(problem.space.sample(np.random.default_rng(0), 4))
+        >>> metrics["latency_s"].shape
+        (4,)
+    """
+
+    environment = "dram_controller"
+    reference_name = "default controller of DRAMSys"
+    refusal = "loses data"
+
+    def __init__(self, scenario: str | Path | Mapping[str, Any] | BaseScenario) -> None:
+        spec = load_scenario(scenario)
+        if not isinstance(spec, DramScenario):
+            raise InputError(
+                "the scenario is of another environment; archsim.envs.as_problem opens any",
+                source=spec.name,
+                field="environment",
+                found=spec.environment,
+                expected=self.environment,
+            )
+        self.scenario = spec
+        self.space = spec.build_space()
+        self.memory = load_spec(spec.memory)
+        with error_context(source=spec.name, field="trace"):
+            self.trace = spec.trace.build(self.memory)
+            self._designs = ControllerProblem(
+                self.trace,
+                spec.memory,
+                dramsys=spec.dramsys,
+                allow_data_loss=spec.allow_data_loss,
+            )
+        with error_context(source=spec.name):
+            shipped = self._designs.evaluate({n: [v] for n, v in DEFAULT_CONTROLLER.items()})
+            self.metric_names = tuple(n for n in METRICS if np.isfinite(shipped[n][0]))
+            self.reference_metrics = {name: float(shipped[name][0]) for name in self.metric_names}
+            wanted = spec.objective.build()
+            wanted.check_metrics(self.metric_names)
+            self.objective = wanted.with_default_references(self.reference_metrics)
+        self.features = trace_features(self.trace, self.memory)
+
+    def __repr__(self) -> str:
+        return f"DramProblem({self.scenario.name!r}, {self.space!r})"
+
+    @property
+    def subject(self) -> str:
+        """What is designed for what, in words."""
+        return f"{self.trace.name} ({len(self.trace):,} requests) on {Path(self.memory.name).stem}"
+
+    def content(self) -> dict[str, Any]:
+        """Plain data that decides every number of a design, for digests."""
+        spec = self.scenario
+        found = spec.model_dump(
+            mode="json",
+            include={"parameters", "constraints", "objective", "dramsys", "allow_data_loss"},
+        )
+        found["environment"] = self.environment
+        found["memory"] = self.memory.model_dump(mode="json")
+        parts = (self.trace.arrival, self.trace.write, self.trace.address)
+        found["trace"] = [hashlib.sha256(part.tobytes()).hexdigest() for part in parts]
+        return found
+
+    def portable(self, directory: Path) -> dict[str, Any]:
+        """The scenario as data that stands alone in a directory.
+
+        Args:
+            directory: Files the scenario refers to are copied to its folder ``inputs``.
+        """
+        data = self.scenario.model_dump(mode="json", exclude_defaults=True)
+        if is_file(self.scenario.memory):
+            data["memory"] = copy_input(self.scenario.memory, directory)
+        if self.scenario.trace.file is not None:
+            data["trace"]["file"] = copy_input(self.scenario.trace.file, directory)
+        return data
+
+    def evaluate(self, indices: np.ndarray) -> Metrics:
+        """Evaluate legal designs.
+
+        Args:
+            indices: int64[B, 10] index vectors.
+
+        Returns:
+            Array [B] by name: every metric (SI units, see the suffix), ``feasible`` (bool),
+            ``violation`` (>= 0), ``objective`` and ``reward``.
+        """
+        values = self.space.decode(np.atleast_2d(indices))
+        columns = {name: column.tolist() for name, column in values.items()}
+        found = self._designs.evaluate(columns)
+        metrics = {name: found[name] for name in (*self.metric_names, "feasible")}
+        metrics.update(self.objective.score(metrics))
+        return metrics
+
+
+def trace_features(trace: Trace, memory: DramSpec) -> np.ndarray:
+    """What an agent may know of a trace and its memory.
+
+    Returns:
+        float32[8] in [0, 1], in the order of :data:`FEATURES`: requests and cycles per request
+        (logarithms over those of a generous maximum), share of writes, of requests for the burst
+        behind the last one's, and of requests within the last one's row-sized block, bursts
+        touched over requests, banks and peak bandwidth (logarithms).
+    """
+    shape = memory.structure
+    burst = trace.address // shape.burst_bytes
+    row = trace.address // (shape.columns * shape.bus_bits // 8)
+    cycles = float(trace.arrival.max() - trace.arrival.min()) / len(trace)
+    peak = shape.data_rate * shape.bus_bits / 8 / (memory.clock_ps * 1e-12) * shape.channels
+    values = [
+        np.log1p(len(trace)) / np.log1p(2.0**26),
+        np.log1p(cycles) / np.log1p(1e4),
+        trace.write.mean(),
+        (np.diff(burst) == 1).mean() if len(trace) > 1 else 0.0,
+        (np.diff(row) == 0).mean() if len(trace) > 1 else 0.0,
+        len(np.unique(burst)) / len(trace),
+        np.log1p(shape.banks) / np.log1p(1024.0),
+        np.log1p(peak) / np.log1p(1e13),
+    ]
+    return np.clip(values, 0.0, 1.0).astype(np.float32)
+
+
+__all__ = ["DEFAULT_CONTROLLER", "DramProblem", "DramScenario", "trace_features"]
