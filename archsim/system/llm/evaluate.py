@@ -283,6 +283,10 @@ class _Evaluation:
     def run(self, calls: Sequence[Call], times: float) -> Floats:
         """Price calls that happen ``times`` a pass; returns their seconds together."""
         total = np.zeros(len(self.plans))
+        products = [call for call in calls if call.kind == "gemm" and self._known(call) is None]
+        if products:
+            for call, price in zip(products, self.pricer.gemms(products), strict=True):
+                self._keep(call, price)
         sides = {(part, kind): np.zeros(len(self.plans)) for part in "ab" for kind in "wr"}
         for call in calls:
             if call.kind in ("all_reduce", "all_to_all"):
@@ -323,10 +327,16 @@ class _Evaluation:
 
     def _price(self, call: Call) -> Price:
         """Price of a kernel; layers that differ elsewhere share theirs."""
+        before = self._known(call)
+        if before is not None:
+            return before
+        return self._keep(call, self.pricer.price(call))
+
+    def _known(self, call: Call) -> Price | None:
         before = self.priced.get(call.name)
-        if before is not None and before[0].same(call):
-            return before[1]
-        price = self.pricer.price(call)
+        return before[1] if before is not None and before[0].same(call) else None
+
+    def _keep(self, call: Call, price: Price) -> Price:
         if self.eager.any():
             price = self.pricer.eager(call).where(self.eager, price)
         self.priced[call.name] = call, price

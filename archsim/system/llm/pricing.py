@@ -7,6 +7,7 @@ class with a method a kind of call.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING
 
@@ -164,6 +165,10 @@ class Roofline:
         act = self.bits.activation / 8.0
         return self.bound(2.0 * m * n * k, 0.0, call.weight_bytes + (m * k + m * n) * act)
 
+    def gemms(self, calls: Sequence[Call]) -> list[Price]:
+        """Several matrix products."""
+        return [self.gemm(call) for call in calls]
+
     def moe(self, call: Call) -> Price:
         """Experts: gather, their products and activation, sum."""
         s, act = call.sizes, self.bits.activation / 8.0
@@ -234,18 +239,30 @@ class GpuPricer(Roofline):
 
     def gemm(self, call: Call) -> Price:
         """A matrix product, on the distinct sizes only."""
+        return self.gemms([call])[0]
+
+    def gemms(self, calls: Sequence[Call]) -> list[Price]:
+        """Matrix products in one evaluation, which costs little more than one alone."""
         from archsim.models.gpu import evaluate_gemm
 
-        sizes = np.stack([call.sizes[x] for x in "mnk"])
-        weight = np.broadcast_to(np.asarray(call.weight_bytes, float), sizes.shape[1:])
-        unique, back = _distinct(np.vstack([sizes, weight]))
-        m, n, k, held = unique
+        found = []
+        for call in calls:
+            sizes = np.empty((4, len(call.sizes["m"])))
+            sizes[0], sizes[1], sizes[2] = (call.sizes[x] for x in "mnk")
+            sizes[3] = call.weight_bytes
+            found.append(_distinct(sizes))
+        m, n, k, held = np.concatenate([unique for unique, _ in found], axis=1)
         cost = evaluate_gemm(
             self.device, m, n, k, self.dtype, weight_bytes=held / (n * k), constants=self.constants
         )
-        parts = (cost.latency_s, cost.energy_j, cost.parts_s["compute_s"],
-                 cost.parts_s["memory_s"], cost.dram_bytes)  # fmt: skip
-        return Price(*(part[back] for part in parts))
+        parts = np.stack([cost.latency_s, cost.energy_j, cost.parts_s["compute_s"],
+                          cost.parts_s["memory_s"], cost.dram_bytes])  # fmt: skip
+        prices, start = [], 0
+        for unique, back in found:
+            end = start + unique.shape[1]
+            prices.append(Price(*parts[:, start:end][:, back]))
+            start = end
+        return prices
 
     def moe(self, call: Call) -> Price:
         """Experts of one device, all with the same load."""
