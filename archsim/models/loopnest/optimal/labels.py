@@ -21,124 +21,118 @@ from __future__ import annotations
 import numpy as np
 
 from archsim.models.jit import inner
-from archsim.models.loopnest.optimal.layout import (
-    CONSTANT,
-    JOINT,
-    LEAK,
-    LEAST_SHARE,
-    MAC_TIME,
-    OUT_WORDS,
+from archsim.models.loopnest.optimal.layout import LEAK, OUT_WORDS
+from archsim.models.loopnest.optimal.outside import (
+    A_OPEN,
+    A_SHUT,
+    ALONE,
+    B_OPEN,
+    B_SHUT,
+    BASE,
+    BEST,
+    BOUND,
+    COPIED,
+    COPIES,
+    EDP,
+    ENERGY,
+    FLOOR_CYCLES,
+    FLOOR_J,
+    KIND,
+    LABEL,
+    LATENCY,
+    LEAST,
+    MOST,
+    PARETO,
+    PRODUCT,
+    ROOM,
+    SHARED,
+    STEPS,
+    STORED,
+    SUM,
+    TOGETHER,
+    TOLERANCE,
+    VISITS,
+    WEIGHT_D,
+    WEIGHT_E,
+    E,
+    K,
+    L,
+    N,
+    P,
+    crowding,
+    energy_of,
+    fits,
+    least_around,
+    least_in_tier,
+    least_state,
+    least_window,
+    list_tier_loops,
+    merged_share,
+    steps_of,
+    survives,
+    value_of,
+    window_ratio,
 )
 
-# Components of a label.
-E, L, K, N, P = 0, 1, 2, 3, 6
-LABEL = 9
-# Beside a stored label: its least energy (without leakage and the outermost edges) and cycles.
-FLOOR_J, FLOOR_CYCLES, STORED = 9, 10, 11
-# What multiplies them, and the rest of the state outside a boundary (see search.py).
-BASE, VISITS, COPIES, A_SHUT, A_OPEN, B_SHUT, B_OPEN, STEPS, LEAST = 0, 1, 2, 3, 6, 9, 12, 15, 16
-SHARED = 17  # columns that search.py has as well
-# Energy a word of a closed operand costs if no fanout outside shares it, the most copies that they
-# can make of it, and the most of all operands together.
-ALONE, COPIED, TOGETHER, BOUND = 17, 20, 23, 24
-# Objectives: energy, latency, their product, weighted sum, weighted product, Pareto set.
-ENERGY, LATENCY, EDP, SUM, PRODUCT, PARETO = range(6)
-# Columns of a goal: kind, weights of energy and cycles, most cycles, incumbent, relative tolerance.
-KIND, WEIGHT_E, WEIGHT_D, MOST, BEST, TOLERANCE = range(6)
-ROOM = 24  # labels a shape may have
-
-
-@inner
-def value_of(goal, energy, cycles):
-    """The figure to minimise."""
-    kind = goal[KIND]
-    if kind == ENERGY:
-        return energy
-    if kind == LATENCY:
-        return cycles
-    if kind in (EDP, PARETO):
-        return energy * cycles
-    if kind == SUM:
-        return goal[WEIGHT_E] * energy + goal[WEIGHT_D] * cycles
-    return energy ** goal[WEIGHT_E] * cycles ** goal[WEIGHT_D]
-
-
-@inner
-def survives(goal, points, energy, cycles):
-    """Whether figures this low could still be better than what is known.
-
-    Args:
-        goal: See the columns above.
-        points: float64[n, 2] known (energy, cycles), for the Pareto set.
-    """
-    slack = 1.0 + goal[TOLERANCE]
-    if cycles > goal[MOST] * slack:
-        return False
-    if goal[KIND] == PARETO:
-        for i in range(points.shape[0]):
-            if points[i, 0] <= energy * slack and points[i, 1] <= cycles * slack:
-                return False
-        return True
-    return value_of(goal, energy, cycles) * slack < goal[BEST]
-
-
-@inner
-def steps_of(state, label, prices):
-    """Least cycles with a label inside."""
-    return max(state[LEAST], state[STEPS] * label[L] * prices.scalars[MAC_TIME])
-
-
-@inner
-def energy_of(state, label, flags):
-    """Least energy without leakage with a label inside."""
-    total = state[BASE] + state[VISITS] * label[E] - state[COPIES] * label[K]
-    for t in range(3):
-        if (flags >> t) & 1:
-            total += state[A_OPEN + t] * label[N + t] + state[B_OPEN + t] * label[P + t]
-        else:
-            total += state[A_SHUT + t] * label[N + t] + state[B_SHUT + t] * label[P + t]
-    return total
-
-
-@inner
-def crowding(state, label, flags):
-    """Energy that ``energy_of`` misses outside a boundary because copies compete for fanouts.
-
-    A loop of a fanout copies at most one operand (every dimension moves two of the three), so the
-    copies of all of them multiply to at most the units. The least of the sum of ``a_t / c_t`` with
-    ``c_t`` at most their own limits and a bounded product: equal terms, except where limited.
-    """
-    left, apart, total = state[TOGETHER], 0.0, 0.0
-    active = 0
-    for t in range(3):
-        a = state[ALONE + t] * label[N + t]
-        if not (flags >> t) & 1 and a > 0.0:
-            active |= 1 << t
-            apart += a / state[COPIED + t]
-    while active:
-        count, product = 0, 1.0
-        for t in range(3):
-            if (active >> t) & 1:
-                product *= state[ALONE + t] * label[N + t]
-                count += 1
-        product /= left
-        if count == 3:
-            level = product ** (1.0 / 3.0)
-        else:
-            level = np.sqrt(product) if count == 2 else product
-        limited = False
-        for t in range(3):
-            if (active >> t) & 1:
-                a = state[ALONE + t] * label[N + t]
-                if a > level * state[COPIED + t]:
-                    total += a / state[COPIED + t]
-                    left /= state[COPIED + t]
-                    active &= ~(1 << t)
-                    limited = True
-        if not limited:
-            total += count * level
-            break
-    return max(0.0, total * (1.0 - 1e-12) - apart)
+__all__ = [
+    "ALONE",
+    "A_OPEN",
+    "A_SHUT",
+    "BASE",
+    "BEST",
+    "BOUND",
+    "B_OPEN",
+    "B_SHUT",
+    "COPIED",
+    "COPIES",
+    "EDP",
+    "ENERGY",
+    "FLOOR_CYCLES",
+    "FLOOR_J",
+    "KIND",
+    "LABEL",
+    "LATENCY",
+    "LEAST",
+    "MOST",
+    "PARETO",
+    "PRODUCT",
+    "ROOM",
+    "SHARED",
+    "STEPS",
+    "STORED",
+    "SUM",
+    "TOGETHER",
+    "TOLERANCE",
+    "VISITS",
+    "WEIGHT_D",
+    "WEIGHT_E",
+    "E",
+    "K",
+    "L",
+    "N",
+    "P",
+    "build_labels",
+    "count_refills",
+    "crowding",
+    "energy_of",
+    "fits",
+    "insert",
+    "least_around",
+    "least_in_tier",
+    "least_state",
+    "least_window",
+    "list_tier_loops",
+    "may_win",
+    "merged_share",
+    "promise",
+    "settle",
+    "steps_of",
+    "survives",
+    "through_fanout",
+    "through_loops",
+    "value_of",
+    "window_ratio",
+]
 
 
 @inner
@@ -197,102 +191,8 @@ def insert(front, flags, keys, count, label, flag, key, energy_only):
 
 
 @inner
-def window_ratio(sp, shape, d, bound):
-    """Share of a window that a loop of ``bound`` steps along ``d`` really brings, on average.
-
-    Args:
-        shape: The tile inside the loop.
-    """
-    if d < 0 or sp.partner[d] < 0:
-        return 1.0
-    r = sp.partner[d]
-    here = sp.step[d] * sp.values[d, sp.index[shape, d]]
-    span = here - sp.step[d] + 1.0
-    span += sp.step[r] * (sp.values[r, sp.index[shape, r]] - 1.0)
-    return (1.0 + (bound - 1.0) * min(1.0, here / span)) / bound
-
-
-@inner
-def least_window(sp, shape):
-    """Least share of the window's words a visit can bring, whatever loops run outside."""
-    least = 1.0
-    for d in range(sp.step.shape[0]):
-        if sp.partner[d] >= 0:
-            least = min(least, window_ratio(sp, shape, d, 1e300))
-    return least
-
-
-@inner
-def merged_share(sp, shape, f, fans):
-    """Share of the input's words that differ between the branches of a fanout.
-
-    Args:
-        shape: The tile of one branch; ``f`` the row of ``fans``.
-    """
-    share = 1.0
-    for d in range(sp.step.shape[0]):
-        r = sp.partner[d]
-        if r <= d:
-            continue
-        m, n = sp.values[d, fans[f, d]], sp.values[r, fans[f, r]]
-        if m > 1.0 and n > 1.0:
-            step_m = sp.step[d] * sp.values[d, sp.index[shape, d]]
-            step_n = sp.step[r] * sp.values[r, sp.index[shape, r]]
-            x, y = int(step_m), int(step_n)
-            while y > 0:
-                x, y = y, x % y
-            same = max(0.0, m - step_n / x) * max(0.0, n - step_m / x)
-            share *= (m * n - same) / (m * n)
-    return share
-
-
-@inner
-def fits(sp, prices, s, shape):
-    """Whether what slot s keeps of a tile fits (a hair more is left to the kernel)."""
-    held = 0.0
-    for t in range(3):
-        if prices.kept[s, t]:
-            held += sp.words[shape, t] * prices.bits[s, t]
-    return held <= prices.capacity[s] * (1.0 + 1e-9)
-
-
-@inner
-def least_state(sp, prices, s, shape, around, state):
-    """What lies outside a boundary costs at least this much.
-
-    Args:
-        around: Least energy of the outermost edges given the tile.
-        state: float64[BOUND], written.
-    """
-    most = prices.most
-    visits = sp.volume[sp.volume.shape[0] - 1] / sp.volume[shape]
-    # First touches save at most what the words they belong to cost. Of the edges outside, only
-    # those of the outermost storage (``around``, net of them) and of the parents are charged.
-    spread = visits / sp.visits[shape, 2]
-    copies = min(most[prices.parent[s, 2], 2], spread)
-    state[BASE] = prices.scalars[CONSTANT] + around - copies * prices.touched[s]
-    state[VISITS] = visits
-    state[COPIES] = min(most[s, 2], spread)
-    for t in range(3):
-        p = prices.parent[s, t]
-        shared = prices.scalars[LEAST_SHARE] if t == 0 else 1.0
-        at_least = sp.visits[shape, t] * (least_window(sp, shape) if t == 0 else 1.0)
-        merged = max(visits * most[p, t] / most[s, t], sp.visits[shape, t])
-        state[A_SHUT + t] = merged * prices.access[p, t] * shared
-        state[A_OPEN + t] = at_least * prices.access[p, t] * shared
-        state[B_SHUT + t] = visits * shared
-        state[B_OPEN + t] = at_least * shared
-        state[ALONE + t] = visits * prices.access[p, t] * shared
-        state[COPIED + t] = visits / merged
-    state[TOGETHER] = min(visits, most[s, 3]) * prices.scalars[JOINT]
-    state[STEPS] = max(1.0, visits / most[s, 3])
-    state[LEAST] = 0.0
-
-
-@inner
-def finish_label(sp, prices, s, shape, state, goal, points, label, flag, fresh, front, flags, keys,
-                 count):  # fmt: skip
-    """Keep what slot s keeps, drop the label if it cannot win, else insert it.
+def settle(sp, prices, s, shape, label, flag, fresh):
+    """A label seen from outside slot s, which keeps what it keeps of the tile; its flags.
 
     Args:
         fresh: float64[LABEL], written: the label at this boundary.
@@ -310,18 +210,27 @@ def finish_label(sp, prices, s, shape, state, goal, points, label, flag, fresh, 
             fresh[P + t] = spent + words * prices.fill[s, t]
             flag |= 1 << t
     fresh[K] += prices.credit[s]
+    return flag
+
+
+@inner
+def promise(prices, state, goal, points, fresh, flag, tier, listed):
+    """The least value a mapping with this label can have; inf if it cannot win.
+
+    Args:
+        fresh: The label; ``state`` what lies outside it costs at least.
+        tier, listed: At boundary 1 the tier's loop orders, else none.
+    """
     cycles = steps_of(state, fresh, prices)
     energy = energy_of(state, fresh, flag) + prices.scalars[LEAK] * cycles
     if not survives(goal, points, energy, cycles):
-        return count
+        return np.inf
+    if listed:
+        return least_in_tier(prices, tier, listed, goal, points, fresh, flag)
     energy += crowding(state, fresh, flag)
     if not survives(goal, points, energy, cycles):
-        return count
-    key = value_of(goal, energy, cycles)
-    kind = goal[KIND]
-    return insert(
-        front, flags, keys, count, fresh, flag, key, kind == ENERGY and goal[MOST] > 1e300
-    )
+        return np.inf
+    return value_of(goal, energy, cycles)
 
 
 @inner
@@ -348,26 +257,43 @@ def through_fanout(sp, prices, s, f, shape, old, flag, label):
 
 
 @inner
-def through_loops(sp, bounds, every, orders, q, shape, old, flag, label):
+def count_refills(sp, bounds, orders, q, shape, times):
+    """How often loops refill a tile that stays while it can, for each operand.
+
+    Args:
+        bounds: float64[D] loop bounds; ``q`` row of ``orders``.
+        times: float64[3], written.
+
+    Returns:
+        The operands that stay all the time, a mask.
+    """
+    still = 0
+    for t in range(3):
+        times[t], counted = 1.0, orders.counted[q, t]
+        if not counted:
+            still |= 1 << t
+            continue
+        for d in range(bounds.shape[0]):
+            if (counted >> d) & 1:
+                times[t] *= bounds[d]
+        if t == 0 and orders.mover[q] >= 0:
+            d = orders.mover[q]
+            times[t] *= window_ratio(sp, shape, d, bounds[d])
+    return still
+
+
+@inner
+def through_loops(every, times, still, old, flag, label):
     """A label of the tile inside a storage's loops, seen from outside them; returns its flags.
 
     Args:
-        bounds: float64[D] loop bounds; ``every`` their product; ``q`` row of ``orders``.
+        every: Product of the loop bounds; ``times``, ``still`` from ``count_refills``.
     """
     label[E], label[L], label[K] = old[E] * every, old[L] * every, old[K]
     for t in range(3):
-        times = every
-        if (flag >> t) & 1:
-            times, counted = 1.0, orders.counted[q, t]
-            if counted:
-                for d in range(bounds.shape[0]):
-                    times *= bounds[d] if (counted >> d) & 1 else 1.0
-                if t == 0 and orders.mover[q] >= 0:
-                    d = orders.mover[q]
-                    times *= window_ratio(sp, shape, d, bounds[d])
-                flag &= ~(1 << t)
-        label[N + t], label[P + t] = old[N + t] * times, old[P + t] * times
-    return flag
+        turns = times[t] if (flag >> t) & 1 else every
+        label[N + t], label[P + t] = old[N + t] * turns, old[P + t] * turns
+    return flag & still
 
 
 @inner
@@ -381,7 +307,7 @@ def may_win(goal, points, prices, label, around):
 @inner
 def build_labels(
     x, s, sp, orders, prices, goal, points, around, inside, pool, pool_flags, start, count, floor,
-    used, work, most,
+    corner, open_corner, used, work, most,
 ):  # fmt: skip
     """Labels of tile shapes x.. at boundary s, from those at boundary s + 1.
 
@@ -390,18 +316,20 @@ def build_labels(
         sp, orders, prices: Of the mapspace; ``goal``, ``points`` what a label must be able to beat.
         around: float64[X] least energy of the outermost edges outside this boundary (at boundary
             1: with exactly this tile in slot 1).
-        inside: (labels, flags, start, count, floor) at boundary s + 1.
+        inside: (labels, flags, start, count, floor, corners, flags of corners) at boundary s + 1.
         pool, pool_flags: Room for labels; ``start``, ``count`` int64[X]; ``floor`` float64[X, 2]
             least energy (without ``around``) and cycles; written.
+        corner, open_corner: float64[X, LABEL], int64[X] the merger of a shape's labels; written.
         used: int64[2] labels in the pool, pairs of shapes looked at.
-        work: (state, front, flags, keys, label, fresh, bounds, at).
+        work: (state, front, flags, keys, label, fresh, bounds, at, tier, times).
         most: Most shapes to do now.
 
     Returns:
         The first shape not done.
     """
-    labels, label_flags, first, many, low = inside
-    state, front, flags, keys, label, fresh, bounds, at = work
+    labels, label_flags, first, many, low, corners, open_corners = inside
+    energy_only = goal[KIND] == ENERGY and goal[MOST] > 1e300
+    state, front, flags, keys, label, fresh, bounds, at, tier, times = work
     dims = sp.step.shape[0]
     total = sp.volume.shape[0]
     table = prices.table[s]
@@ -416,6 +344,7 @@ def build_labels(
             continue
         outer = around[x] if s > 1 else 0.0  # slot 1 itself is part of a label at boundary 1
         least_state(sp, prices, s, x, outer, state)
+        listed = list_tier_loops(sp, orders, prices, x, tier) if s == 1 else 0
         found = 0
         if prices.fanout[s]:
             for f in range(prices.fan_start[s], prices.fan_start[s + 1]):
@@ -433,10 +362,10 @@ def build_labels(
                     if not may_win(goal, points, prices, labels[i], around[x]):
                         continue
                     through_fanout(sp, prices, s, f, y, labels[i], label_flags[i], label)
-                    found = finish_label(
-                        sp, prices, s, x, state, goal, points, label, label_flags[i], fresh,
-                        front, flags, keys, found,
-                    )  # fmt: skip
+                    flag = settle(sp, prices, s, x, label, label_flags[i], fresh)
+                    key = promise(prices, state, goal, points, fresh, flag, tier, listed)
+                    if key < np.inf:
+                        found = insert(front, flags, keys, found, fresh, flag, key, energy_only)
         else:
             # An odometer over the divisors of the shape: at[d] is the index of the inner tile.
             for d in range(dims):
@@ -458,17 +387,32 @@ def build_labels(
                         if legal:
                             for q in range(orders.start[table, active],
                                            orders.start[table, active + 1]):  # fmt: skip
+                                still = count_refills(sp, bounds, orders, q, y, times)
+                                if many[y] > 1:
+                                    flag = through_loops(
+                                        every, times, still, corners[y], open_corners[y], label
+                                    )
+                                    flag = settle(sp, prices, s, x, label, flag, fresh)
+                                    key = promise(
+                                        prices, state, goal, points, fresh, flag, tier, listed
+                                    )
+                                    if key == np.inf:
+                                        continue
                                 for i in range(first[y], first[y] + many[y]):
                                     if not may_win(goal, points, prices, labels[i], around[x]):
                                         continue
                                     flag = through_loops(
-                                        sp, bounds, every, orders, q, y, labels[i],
-                                        label_flags[i], label,
-                                    )  # fmt: skip
-                                    found = finish_label(
-                                        sp, prices, s, x, state, goal, points, label, flag,
-                                        fresh, front, flags, keys, found,
-                                    )  # fmt: skip
+                                        every, times, still, labels[i], label_flags[i], label
+                                    )
+                                    flag = settle(sp, prices, s, x, label, flag, fresh)
+                                    key = promise(
+                                        prices, state, goal, points, fresh, flag, tier, listed
+                                    )
+                                    if key < np.inf:
+                                        found = insert(
+                                            front, flags, keys, found, fresh, flag, key,
+                                            energy_only,
+                                        )  # fmt: skip
                 more = False
                 for u in range(dims):
                     d = dims - 1 - u
@@ -492,51 +436,11 @@ def build_labels(
             pool[place, FLOOR_CYCLES] = steps_of(state, front[i], prices)
             floor[x, 0] = min(floor[x, 0], pool[place, FLOOR_J])
             floor[x, 1] = min(floor[x, 1], pool[place, FLOOR_CYCLES])
+            for c in range(LABEL):
+                a, b = front[i, c], corner[x, c]
+                corner[x, c] = a if i == 0 else (max(a, b) if c == K else min(a, b))
+            open_corner[x] = flags[i] if i == 0 else open_corner[x] | flags[i]
         count[x] = found
         used[0] += found
         x += 1
     return x
-
-
-@inner
-def least_around(sp, orders, prices, free, exact, around):
-    """Least energy between the tier and slot 1 if slot 1 holds a tile, by shape; inf: no fit.
-
-    Args:
-        free: Whether slot 1 is a storage; if not, all zero.
-        exact: float64[X], written; ``around`` float64[X], the least over all shapes that hold one.
-    """
-    total, dims = sp.volume.shape[0], sp.step.shape[0]
-    full = total - 1
-    for x in range(total):
-        around[x] = 0.0 if not free else np.inf
-        exact[x] = around[x]
-        if not free or not fits(sp, prices, 1, x):
-            continue
-        active = 0
-        for d in range(dims):
-            active |= (1 if sp.index[x, d] < sp.index[full, d] else 0) << d
-        for q in range(orders.start[0, active], orders.start[0, active + 1]):
-            spent = 0.0
-            if prices.kept[1, 2]:  # outputs start at zero: neither read nor filled at first
-                spent -= prices.touched[1] + prices.scalars[OUT_WORDS] * prices.fill[1, 2]
-            for t in range(3):
-                if prices.kept[1, t]:
-                    times = 1.0
-                    for d in range(dims):
-                        if (orders.counted[q, t] >> d) & 1:
-                            bound = sp.values[d, sp.index[full, d]] / sp.values[d, sp.index[x, d]]
-                            times *= bound
-                            if t == 0 and d == orders.mover[q]:
-                                times *= window_ratio(sp, x, d, bound)
-                    words = sp.words[x, t] * times
-                    spent += words * (prices.access[0, t] + prices.fill[1, t])
-            around[x] = min(around[x], spent)
-        exact[x] = around[x]
-    for d in range(dims):
-        for x in range(total - 1, -1, -1):
-            # Supersets differ by one more prime, so by a divisor index whose quotient exists.
-            for j in range(sp.index[x, d] + 1, sp.index[full, d] + 1):
-                if sp.quotient[d, j, sp.index[x, d]] >= 0:
-                    bigger = x + (j - sp.index[x, d]) * sp.strides[d]
-                    around[x] = min(around[x], around[bigger])

@@ -9,7 +9,8 @@ from archsim.models.loopnest.optimal import labels as lb
 from archsim.models.loopnest.optimal.enumeration import judge_rows
 from archsim.models.loopnest.optimal.space import Mapspace
 
-POPULATION, CHILDREN, ROUNDS = 32, 256, 40
+#: Survivors and children of a round; rounds for a space of few tile shapes and of many.
+POPULATION, CHILDREN, ROUNDS, MORE_ROUNDS, MANY_SHAPES = 16, 256, 40, 160, 500
 
 
 def primes(n: int) -> list[int]:
@@ -48,7 +49,8 @@ def first_guess(space: Mapspace, goal: np.ndarray) -> tuple[np.ndarray, np.ndarr
     order = rng.integers(0, len(perms), (CHILDREN, slots))
     mask = np.where(rng.random(CHILDREN) < 0.8, 0, rng.integers(0, len(masks), CHILDREN))
     best, scores = None, None
-    for _ in range(ROUNDS):
+    rounds = ROUNDS if len(space.shapes.volume) < MANY_SHAPES else MORE_ROUNDS
+    for _ in range(rounds):
         factors = _factors(place, dim, prime, slots, dims)
         results = judge_rows(space, factors, perms[order], masks[mask])
         crowded = np.maximum(factors.prod(axis=2) / width, 1.0).prod(axis=1) - 1.0

@@ -193,6 +193,7 @@ class _Search:
         start = np.zeros((slots + 1, total), np.int64)
         count = np.zeros((slots + 1, total), np.int64)
         floor = np.full((total, 2), np.inf)
+        corner, open_corner = np.zeros((total, lb.LABEL)), np.zeros(total, np.int64)
         unit, flags = _unit_label()
         stored = np.zeros((1, lb.STORED))
         stored[0, : lb.LABEL] = unit
@@ -202,16 +203,22 @@ class _Search:
         lb.least_state(sp, prices, slots, 0, 0.0, state)
         floor[0] = lb.energy_of(state, unit, flags), lb.steps_of(state, unit, prices)
         stored[0, lb.LABEL :] = floor[0]
+        corner[0] = unit
         work = (
             state, np.zeros((lb.ROOM, lb.LABEL)), np.zeros(lb.ROOM, np.int64), np.zeros(lb.ROOM),
             np.zeros(lb.LABEL), np.zeros(lb.LABEL), np.zeros(dims), np.zeros(dims, np.int64),
+            np.zeros((64, 4)), np.zeros(3),
         )  # fmt: skip
         shift = 1
         for s in range(slots - 1, 0, -1):
-            inside = (pools[-1], pool_flags[-1], start[s + 1], count[s + 1], floor.copy())
+            inside = (
+                pools[-1], pool_flags[-1], start[s + 1], count[s + 1], floor.copy(),
+                corner.copy(), open_corner.copy(),
+            )  # fmt: skip
             pool, marks, used = self._boundary(
-                s, prices, exact if s == 1 else around, inside, start[s], count[s], floor, work
-            )
+                s, prices, exact if s == 1 else around, inside, start[s], count[s], floor,
+                (corner, open_corner), work,
+            )  # fmt: skip
             if pool is None:
                 return self.floor(prices)
             pools.append(pool)
@@ -229,16 +236,17 @@ class _Search:
         tables = (np.concatenate(pools), np.concatenate(pool_flags), start, count)
         return self._dive(mask, prices, tables)
 
-    def _boundary(self, s, prices, around, inside, start, count, floor, work):
+    def _boundary(self, s, prices, around, inside, start, count, floor, corners, work):
         sp, orders = self.space.shapes, self.space.orders
         total = len(sp.volume)
         pool = np.zeros((max(1024, total // 4), lb.STORED))
         marks = np.zeros(len(pool), np.int64)
         used, x, before = np.zeros(2, np.int64), 0, 0
+        quantum = 200_000_000 // (total + 1)
         while x < total:
             x = lb.build_labels(
                 x, s, sp, orders, prices, self.goal, self.points, around, inside, pool, marks,
-                start, count, floor, used, work, max(1, min(total, 200_000_000 // (total + 1))),
+                start, count, floor, *corners, used, work, max(1, min(total, quantum)),
             )  # fmt: skip
             self.proof.pairs += int(used[1]) - before
             before = int(used[1])
