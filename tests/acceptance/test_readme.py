@@ -20,7 +20,7 @@ from archsim.cli.tools import parse_options
 from archsim.envs.scenario import load_scenario
 from archsim.hardware import load_machine
 from archsim.testing import check_agent
-from archsim.workload import load_workload
+from archsim.workload import load_model, load_workload
 
 ROOT = Path(__file__).parents[2]
 #: Lines, blank ones aside, of a complete agent.
@@ -110,7 +110,7 @@ def parsed(words: list[str]) -> tuple[str, dict]:
 def test_commands_exist_and_take_these_options(words: list[str]) -> None:
     name, given = parsed(words[1:])
     if name == "evaluate":
-        load_workload(given["workload"])
+        load_model(given["workload"]) if given.get("phase") else load_workload(given["workload"])
         load_machine(given["machine"])
     if name == "run":
         scenario = given["scenario"]
