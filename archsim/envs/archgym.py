@@ -38,9 +38,7 @@ class ArchGymObjective(Objective):
     @property
     def label(self) -> str:
         """What the scalar is, in words."""
-        from archsim.explore.units import human
-
-        targets = [human(name, self.references[name]) for name in self.minimize]
+        targets = [f"{name} {self.references[name]:g}" for name in self.minimize]
         return f"the relative distance to ArchGym's target of {' and '.join(targets)}"
 
     def with_default_references(self, metrics: Mapping[str, float]) -> Objective:

@@ -135,6 +135,8 @@ def test_archgym_rewards_hit_its_targets_in_one_unit(minimize: list[str]) -> Non
     problem = DramProblem(changed(objective={"minimize": minimize, "compat": "archgym"}))
     designs = problem.space.sample(np.random.default_rng(0), 40)
     metrics = problem.evaluate(designs)
+    label = Opened(problem).meta["objective_label"]
+    assert label.startswith(f"the relative distance to ArchGym's target of {minimize[0]} ")
     wanted = np.ones(len(designs))
     for name in minimize:
         wanted *= TARGETS[name] / np.abs(metrics[name] - TARGETS[name])
