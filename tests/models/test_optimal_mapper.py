@@ -192,6 +192,23 @@ def test_an_infeasible_layer_names_the_storage_and_the_operand():
     assert "INFEASIBLE" in result.explain()
 
 
+def test_an_infeasible_layer_under_fixed_factors_names_them():
+    small = tiny(**{"engines.array.slots.buffer.capacity_bytes": 8})
+    slots = [
+        {"slot": "buffer", "keep": ["input"], "factors": {"P": 4}},
+        {"slot": "rows", "factors": {"C": 3}},
+    ]
+    limits = Constraints.model_validate({"slots": slots})
+    result = map_operation(GEMM, small, constraints=limits, use_cache=False)
+    assert result.best is None
+    assert "buffer holds 64 bits" in result.misfit
+    assert "input (96 bits)" in result.misfit
+    slots = [{"slot": "rows", "factors": {"C": 3}}, {"slot": "buffer", "factors": {"C": 6}}]
+    limits = Constraints.model_validate({"slots": slots})
+    result = map_operation(GEMM, tiny(), constraints=limits, use_cache=False)
+    assert "fixed factors of C (rows 3, buffer 6)" in result.misfit
+
+
 def test_a_known_shape_is_a_cache_hit(tmp_path, monkeypatch):
     monkeypatch.setenv("ARCHSIM_CACHE", str(tmp_path))
     cache.forget()

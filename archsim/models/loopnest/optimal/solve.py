@@ -12,6 +12,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,8 @@ from archsim.models.loopnest.optimal.space import OPERANDS, Mapspace, Prices
 TOLERANCE = 1e-12
 KINDS = {"energy": lb.ENERGY, "latency": lb.LATENCY, "edp": lb.EDP, "pareto": lb.PARETO}
 QUANTUM = 2000
+#: Nodes after which a choice of kept operands is put off until all others were tried.
+PATIENCE = 4000
 
 
 @dataclass(frozen=True)
@@ -104,6 +107,7 @@ class _Search:
         default_factory=list
     )
     open_bound: float = np.inf
+    patience: float = np.inf
 
     def __post_init__(self) -> None:
         kind = self.objective.code()
@@ -161,15 +165,20 @@ class _Search:
         masks = self.space.masks()
         self.proof.masks = len(masks)
         self.proof.shapes = len(self.space.shapes.volume)
-        for mask in masks:
-            if self.out_of_time:
-                self.open_bound = min(self.open_bound, self.floor(self.space.prices(mask)))
-                continue
-            bound = self.one_mask(mask)
-            if bound is None:
-                self.proof.masks_closed += 1
-            else:
-                self.open_bound = min(self.open_bound, bound)
+        for patience in (PATIENCE, np.inf):  # a better incumbent may come from another choice
+            self.patience, later = patience, []
+            for mask in masks:
+                if self.out_of_time:
+                    self.open_bound = min(self.open_bound, self.floor(self.space.prices(mask)))
+                    continue
+                bound = self.one_mask(mask)
+                if bound is None:
+                    self.proof.masks_closed += 1
+                elif self.proof.stopped:
+                    self.open_bound = min(self.open_bound, bound)
+                else:
+                    later.append(mask)
+            masks = later
 
     def floor(self, prices: Prices) -> float:
         """A bound without any search: every word once, every operation once, all units busy."""
@@ -289,7 +298,7 @@ class _Search:
             if why == sr.DONE:
                 self.proof.pruned += int(registers[sr.PRUNED])
                 return None
-            if self.out_of_time:
+            if self.out_of_time or before > self.patience:
                 self.proof.pruned += int(registers[sr.PRUNED])
                 left = [
                     values[heap[s, 0] : heap[s, 0] + heap[s, 1]].min()
@@ -416,15 +425,24 @@ def _solution(state: _Search) -> Solution:
 def explain_misfit(space: Mapspace) -> str:
     """Why no mapping fits: the storage that cannot hold even the smallest tile it must keep."""
     nest, table = space.nest, space.nest.slot_table[space.row]
+    for d, dim in enumerate(space.problem.dims):
+        fixed = [(x.slot, x.factors[dim]) for x in space.constraints.slots if dim in x.factors]
+        if fixed and space.extents[d] % prod(bound for _, bound in fixed):
+            loops = ", ".join(f"{slot} {bound}" for slot, bound in fixed)
+            return f"the fixed factors of {dim} ({loops}) do not divide its {space.extents[d]}"
     for s, name in enumerate(nest.names):
         limits = space.constraints.of(name)
         forced = [t for t in range(3) if limits and OPERANDS[t] in limits.keep]
         if s == 0:
             continue
-        need = sum(table[s, k.BITS + t] for t in forced)
-        if need > table[s, k.CAPACITY]:
-            kept = " and ".join(f"{OPERANDS[t]} ({table[s, k.BITS + t]:g} bits)" for t in forced)
-            return f"{name} holds {table[s, k.CAPACITY]:g} bits, which one word of {kept} overflows"
+        words = space.shapes.words[_least_tile(space, s)]
+        sizes = {OPERANDS[t]: float(table[s, k.BITS + t] * words[t]) for t in forced}
+        if sum(sizes.values()) > table[s, k.CAPACITY]:
+            kept = " and ".join(f"{operand} ({bits:g} bits)" for operand, bits in sizes.items())
+            return (
+                f"{name} holds {table[s, k.CAPACITY]:g} bits, which the smallest tile allowed of "
+                f"{kept} overflows"
+            )
     sizes = {OPERANDS[t]: float(table[0, k.BITS + t] * space.shapes.words[-1, t]) for t in range(3)}
     if sum(sizes.values()) > table[0, k.CAPACITY]:
         worst = max(sizes, key=sizes.__getitem__)
@@ -433,6 +451,28 @@ def explain_misfit(space: Mapspace) -> str:
             f"{sum(sizes.values()):g}, {worst} most ({sizes[worst]:g})"
         )
     return "the constraints leave no mapping that fits"
+
+
+def _least_tile(space: Mapspace, s: int) -> int:
+    """The smallest tile that can enter slot s: the product of the least loop bounds inside.
+
+    If every slot outside has one possible bound of a dimension, what they leave is inside. The
+    fixed factors must divide the extents.
+    """
+    shapes, at = space.shapes, 0
+    for d, extent in enumerate(space.extents):
+        choices = [
+            shapes.values[d, : shapes.counts[d]][space.allowed[i, d, : shapes.counts[d]]]
+            for i in range(len(space.nest.names))
+        ]
+        if not all(len(bounds) for bounds in choices):
+            return 0  # contradictory limits: nothing to say of tiles
+        if all(len(bounds) == 1 for bounds in choices[:s]):
+            tile = extent / prod(float(bounds[0]) for bounds in choices[:s])
+        else:
+            tile = prod(float(bounds[0]) for bounds in choices[s:])
+        at += list(shapes.values[d, : shapes.counts[d]]).index(tile) * int(shapes.strides[d])
+    return at
 
 
 def pareto_points(found: tuple[Found, ...]) -> np.ndarray:
