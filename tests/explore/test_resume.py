@@ -141,7 +141,7 @@ def test_twenty_kills_lose_and_double_nothing(tmp_path):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_says_how_to_go_on(tmp_path, number):
     process = subprocess.Popen(
-        command(tmp_path, "--budget", "900"),
+        command(tmp_path, "--budget", "100000"),  # more than it can do before the signal comes
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         start_new_session=True,
