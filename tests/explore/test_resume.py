@@ -146,6 +146,8 @@ def test_an_interrupt_says_how_to_go_on(tmp_path, number):
         stderr=subprocess.PIPE,
         start_new_session=True,
         text=True,
+        # Background jobs of a shell inherit an ignored SIGINT.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and not stored(tmp_path):
