@@ -5,15 +5,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from archsim.errors import InputError
 from archsim.hardware import load_machine
 from archsim.models.gpu.attention import equal_share, fixed_rounds, flash_parts
 from archsim.system.llm import evaluate_step
 from archsim.validate import COMPARISONS, papers
+from archsim.validate.papers import deepseek, gpipe, ladder, lean, models
+from archsim.workload import load_model
+from archsim.workload.huggingface import model_of
 
 
 @pytest.fixture(scope="module")
 def rows():
-    return papers.paper_rows()
+    return list(papers.paper_rows("models,deepseek,llmcompass,gpipe,lean"))
 
 
 def named(rows, *words):
@@ -25,8 +29,8 @@ def named(rows, *words):
 @given(st.integers(1, 60), st.integers(1, 12), st.integers(1, 40))
 @settings(deadline=None)
 def test_waves_are_those_of_blocks_dealt_out(items, blocks, slots):
-    assert fixed_rounds(items, blocks, slots) == papers.dealt_rounds(items, blocks, slots)
-    assert equal_share(items, blocks, slots) == papers.dealt_rounds(items, blocks, slots)
+    assert fixed_rounds(items, blocks, slots) == lean.dealt_rounds(items, blocks, slots)
+    assert equal_share(items, blocks, slots) == lean.dealt_rounds(items, blocks, slots)
     for parts in range(1, blocks + 1):  # an equal split is never longer than any fixed one
         fixed = fixed_rounds(items, parts, slots) * np.ceil(blocks / parts)
         assert equal_share(items, blocks, slots) <= fixed
@@ -64,16 +68,16 @@ def test_closed_forms_and_what_was_measured_within_the_allowance(rows):
 def test_bounds_follow_the_machine():
     slow = load_machine("h800x16")
     fast = slow.with_values({"links.infiniband.bandwidth_bytes_per_s": 100e9})
-    once, twice = (papers.exchange_bound(m, "infiniband") for m in (slow, fast))
+    once, twice = (deepseek.exchange_bound(m, "infiniband") for m in (slow, fast))
     assert once == pytest.approx(2 * twice)
-    assert papers.exchange_bound(slow, "infiniband", tokens=64) == pytest.approx(2 * once)
+    assert deepseek.exchange_bound(slow, "infiniband", tokens=64) == pytest.approx(2 * once)
     # 32 tokens x 9 targets x 7000 x 3 bytes at 50 GB/s, two micro-batches, 61 layers
     assert once == pytest.approx(32 * 9 * 7000 * 3 / 50e9 * 2 * 61)
 
 
 def test_messages_through_host_memory_take_longer():
     near = load_machine("h100x8")
-    far = papers.without_peer_access(near)
+    far = ladder.without_peer_access(near)
     for phase in ("prefill", "decode"):
         costs = [
             evaluate_step("llama-3-70b", m, phase=phase, context=1024, plan="tp8").parts_s
@@ -84,31 +88,45 @@ def test_messages_through_host_memory_take_longer():
 
 
 def test_operations_of_training_are_six_a_parameter_and_causal_attention():
-    model = papers.load_model("gpt-3-175b")
+    model = load_model("gpt-3-175b")
     arch, tokens = model.architecture, 2048
     # products use all weights but the learnt positions; the tied table is the output projection
     linear = 96 * 12 * 12288**2 + arch.vocabulary * 12288
     pairs = 96 * 2 * 12288 * (tokens + 1) / 2
-    assert papers.training_flops(model, tokens) == pytest.approx(6 * (linear + pairs), rel=1e-12)
+    assert models.training_flops(model, tokens) == pytest.approx(6 * (linear + pairs), rel=1e-12)
 
 
 def test_a_core_is_half_a_chip():
-    model = papers.model_of(papers.GPIPE_TRANSFORMER, "transformer-48")
+    model = model_of(gpipe.GPIPE_TRANSFORMER, "transformer-48")
     core, chip = (
-        sum(papers.stage_times(model, m, 8, 4)) for m in (papers.tpu_core(), load_machine("tpu_v3"))
+        sum(gpipe.stage_times(model, m, 8, 4)) for m in (gpipe.tpu_core(), load_machine("tpu_v3"))
     )
     assert core == pytest.approx(2 * chip)
-    assert sum(papers.stage_times(model, load_machine("tpu_v3"), 8, 1)) == pytest.approx(chip)
+    assert sum(gpipe.stage_times(model, load_machine("tpu_v3"), 8, 1)) == pytest.approx(chip)
 
 
 def test_a_miss_is_printed_as_a_miss(capsys, monkeypatch):
     assert "papers" in COMPARISONS
-    good, bad = papers.Row("A", "near", 100.0, 109.0), papers.Row("B", "far", 100.0, 111.0)
-    monkeypatch.setattr(papers, "PAPERS", (lambda: iter([good, bad]),))
-    assert not papers.validate_papers()
+    good = papers.Row("A", "near", 100.0, 109.0, cause="never printed")
+    bad = papers.Row("B", "far", 100.0, 111.0, cause="the road is long")
+    monkeypatch.setattr(lean, "rows", lambda: iter([good, bad]))
+    assert not papers.validate_papers(only="lean")
     lines = capsys.readouterr().out.splitlines()
     assert next(line for line in lines if line.startswith("near")).endswith("met")
     assert next(line for line in lines if line.startswith("far")).endswith("MISSED")
+    assert "  missed: the road is long" in lines
+    assert not any("never printed" in line for line in lines)
     assert "1 of 2 met. Not computed:" in lines
-    monkeypatch.setattr(papers, "PAPERS", (lambda: iter([good]),))
-    assert papers.validate_papers()
+    monkeypatch.setattr(lean, "rows", lambda: iter([good]))
+    assert papers.validate_papers(only="lean")
+
+
+def test_families_are_the_modules_of_the_folder():
+    assert {"deepseek", "gpipe", "ladder", "lean", "llmcompass", "models", "sn40l"} <= set(
+        papers.families()
+    )
+    each = [list(papers.paper_rows(only=name)) for name in ("gpipe", "lean")]
+    assert all(each)
+    assert list(papers.paper_rows(only="lean,gpipe")) == each[0] + each[1]
+    with pytest.raises(InputError, match="no such family"):
+        papers.validate_papers(only="lean,fat")

@@ -1,0 +1,101 @@
+"""Published figures beside ours, computed from machines and models: ``archsim validate papers``.
+
+Nothing of ours is typed in: every figure comes from a shipped machine, a shipped model (or a config
+that a paper gives) and the cost models. What a paper assumes (tokens a device, micro-batches) is
+named beside the row. A figure counts as met within 10 % of the published one as it is printed,
+unless the row says otherwise; counts and closed forms must agree to the digits published.
+
+A family of figures is a module of this folder with a function ``rows()`` that yields ``Row``s, and,
+if some figures are left out, ``NOT_COMPUTED``: pairs of what and why. Adding a family is adding its
+module; nothing else names it. ``--only`` takes families by the names of their modules.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from importlib import import_module
+from pkgutil import iter_modules
+
+from archsim.errors import InputError
+from archsim.validate.papers.row import ALLOWED, EXACT, Row, printed
+from archsim.validate.references import table
+
+__all__ = ["ALLOWED", "EXACT", "Row", "families", "paper_rows", "printed", "validate_papers"]
+
+#: Modules of this folder that are no family.
+_HELPERS = ("row",)
+HEADS = ("figure", "published", "ours", "unit", "error", "allowed", "")
+
+
+def families() -> list[str]:
+    """Names of the families, in the order of their printing.
+
+    Example:
+        >>> {"deepseek", "gpipe", "sn40l"} <= set(families())
+        True
+    """
+    return sorted(m.name for m in iter_modules(__path__) if m.name not in _HELPERS)
+
+
+def _chosen(only: str | Sequence[str] | None) -> list[str]:
+    known = families()
+    if only is None:
+        return known
+    wanted = only.split(",") if isinstance(only, str) else list(map(str, only))
+    for name in wanted:
+        if name not in known:
+            raise InputError(
+                "no such family of figures", field="--only", found=name, expected=", ".join(known)
+            )
+    return [name for name in known if name in wanted]
+
+
+def paper_rows(only: str | Sequence[str] | None = None) -> Iterator[Row]:
+    """The rows of all families, or of some.
+
+    Args:
+        only: Names of families, apart or joined by commas.
+
+    Raises:
+        InputError: There is no such family.
+    """
+    for name in _chosen(only):
+        yield from import_module(f"{__name__}.{name}").rows()
+
+
+def _line(row: Row) -> tuple[str, ...]:
+    loose = f"{row.allowed:.2%}" if row.allowed < 0.01 else f"{row.allowed:.0%}"
+    return (
+        row.figure, f"{row.published:.6g}", f"{row.ours:.6g}", row.unit, f"{row.error:+.1%}",
+        "exact" if row.allowed <= EXACT else loose, "met" if row.met else "MISSED",
+    )  # fmt: skip
+
+
+def validate_papers(only: str | None = None) -> bool:
+    """Print the table; True if every figure is met.
+
+    Args:
+        only: Families to print, joined by commas; default all.
+
+    Raises:
+        InputError: There is no such family.
+    """
+    chosen = _chosen(only)
+    print("Published figures beside ours, computed from machine and model descriptions")
+    met = count = 0
+    left_out: list[tuple[str, str]] = []
+    for name in chosen:
+        module = import_module(f"{__name__}.{name}")
+        rows = list(module.rows())
+        left_out += getattr(module, "NOT_COMPUTED", ())
+        for paper in dict.fromkeys(row.paper for row in rows):
+            mine = [row for row in rows if row.paper == paper]
+            print(f"\n{paper} [{name}]")
+            print(table(HEADS, [_line(row) for row in mine]))
+            for cause in dict.fromkeys(row.cause for row in mine if row.cause and not row.met):
+                print(f"  missed: {cause}")
+        met, count = met + sum(row.met for row in rows), count + len(rows)
+    print(f"\n{met} of {count} met.{' Not computed:' if left_out else ''}")
+    for what, reason in left_out:
+        print(f"  {what}: {reason}")
+    return met == count

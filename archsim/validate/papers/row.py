@@ -1,0 +1,55 @@
+"""One published figure beside ours."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+#: Share of a published figure that ours may be off by, where nothing else is said.
+ALLOWED = 0.10
+#: Share for counts and closed forms.
+EXACT = 1e-9
+
+
+@dataclass(frozen=True)
+class Row:
+    """One figure.
+
+    Attributes:
+        paper: Where it is published.
+        figure: What it is, and what is assumed.
+        published: Its value, in ``unit``.
+        ours: Ours.
+        unit: Of both.
+        allowed: Share of the published value that ours may be off by.
+        cause: Why ours is off, where it is and that is understood.
+    """
+
+    paper: str
+    figure: str
+    published: float
+    ours: float
+    unit: str = ""
+    allowed: float = ALLOWED
+    cause: str = ""
+
+    @property
+    def error(self) -> float:
+        """Signed, relative to the published figure."""
+        return self.ours / self.published - 1.0
+
+    @property
+    def met(self) -> bool:
+        """Whether ours is close enough."""
+        return abs(self.error) <= self.allowed
+
+
+def printed(value: float) -> float:
+    """Share of a published whole number that its rounding leaves open.
+
+    Example:
+        >>> printed(671e9) == 0.5 / 671, printed(6738415616) < 1e-9
+        (True, True)
+    """
+    digits = f"{value:.0f}"
+    unit = 10.0 ** (len(digits) - len(digits.rstrip("0")))
+    return 0.5 * unit / value if unit > 1 else EXACT / 10
