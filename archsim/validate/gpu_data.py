@@ -268,17 +268,19 @@ def _decode_set(device: str, t: Table, kind: str) -> Measured:
     unsplit = (t["num_heads"] == t["num_key_value_heads"]) & (device == "a100")
 
     def predict(c, rows):
-        out = np.empty(len(rows))
-        for split in ("fixed", "none"):
-            chosen = np.flatnonzero(unsplit[rows] == (split == "none"))
-            if not len(chosen):
-                continue
-            out[chosen] = _by_format(t, rows[chosen], lambda r, wide, kv, split=split: (
-                evaluate_decode(gpu, t["batch_size"][r], t["step"][r] + t["isl"][r],
-                                t["num_heads"][r], t["num_key_value_heads"][r], t["head_dim"][r],
-                                kv, split=split, window=window[r], resident=True, constants=c
-                                ).latency_s))  # fmt: skip
-        return out
+        def run(r: NDArray, wide: str, kv: str) -> Floats:
+            out = np.empty(len(r))
+            for split in ("fixed", "none"):
+                some = unsplit[r] == (split == "none")
+                q = r[some]
+                out[some] = evaluate_decode(
+                    gpu, t["batch_size"][q], t["step"][q] + t["isl"][q], t["num_heads"][q],
+                    t["num_key_value_heads"][q], t["head_dim"][q], kv, split=split,
+                    window=window[q], resident=True, constants=c,
+                ).latency_s  # fmt: skip
+            return out
+
+        return _by_format(t, rows, run)
 
     return Measured(
         _named("prefill" if kind == "one token" else "decode", kind), device, "decode",

@@ -100,7 +100,8 @@ def layer_sets() -> list[Measured]:
     lines = (root / "llmcompass/figure5/ab/matmul_A100.csv").read_text().splitlines()
     cells = [line.split(",")[:4] for line in lines if line.strip()]
     rows = np.array([[float(x.strip(" ms")) for x in row] for row in cells])
-    sets.append(_products("GEMM", "a100", "LLMCompass", *rows.T[:3], rows.T[3] * 1e-3, "fp16"))
+    m, n, k, milliseconds = rows.T
+    sets.append(_products("GEMM", "a100", "LLMCompass", m, n, k, milliseconds * 1e-3, "fp16"))
     return sets
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,6 +13,8 @@ from hypothesis import strategies as st
 from archsim.errors import InputError
 from archsim.hardware import load_machine
 from archsim.models.gpu import (
+    GpuDevice,
+    evaluate_batched_gemm,
     evaluate_collective,
     evaluate_decode,
     evaluate_gemm,
@@ -52,6 +55,7 @@ def calls(name, m, n, k, device):
         "experts": lambda d: evaluate_moe(d, expert_loads(m, 8, 2)[0], n, 1 + k // 4),
         "vector": lambda d: evaluate_vector(d, "softmax", float(m) * n),
         "all-reduce": lambda d: evaluate_collective(d, "all_reduce", 2 + n % 15, float(m) * k),
+        "batched": lambda d: evaluate_batched_gemm(d, 1 + n % 99, m, k, 128),
     }[name](device)
 
 
@@ -140,14 +144,39 @@ def test_a_batch_is_its_rows_bit_by_bit():
         assert (batch.latency_s == alone).all()
 
 
-def test_rows_may_have_their_own_device_and_number_format():
-    a100 = DEVICES["a100"]
-    wide = a100.scaled(bandwidth_bytes_per_s=2.0)
-    together = evaluate_gemm([a100, wide], 16, 4096, 4096).latency_s
-    assert together[0] == evaluate_gemm(a100, 16, 4096, 4096).latency_s
-    assert together[1] == evaluate_gemm(wide, 16, 4096, 4096).latency_s
-    formats = evaluate_gemm(DEVICES["h100"], 4096, 8192, 8192, ["bf16", "fp8"]).latency_s
-    assert formats[1] < 0.7 * formats[0]
+@pytest.mark.parametrize("kernel", [*KERNELS, "batched"])
+def test_rows_may_have_their_own_device(kernel):
+    """Arrays of figures give what each GPU gives alone, broadcast against the sizes."""
+    base = DEVICES["h100"]
+    many = [
+        replace(base.scaled(sms=x, bandwidth_bytes_per_s=y, l2_bytes=z, clock_hz=w), idle_w=30 * x)
+        for x, y, z, w in ((1, 1, 1, 1), (0.5, 2, 1, 1.1), (2, 0.5, 3, 1), (1.3, 1.7, 0.2, 0.6))
+    ]
+    many = [d.scaled(link_bandwidth_bytes_per_s=1 + i) for i, d in enumerate(many)]
+    together = GpuDevice.stack(many)
+    assert together.shape == (4,)
+    alone = [calls(kernel, 300, 1001, 4096, d) for d in many]
+    for field in ("latency_s", "energy_j", "dram_bytes"):
+        expected = np.array([float(getattr(cost, field)) for cost in alone])
+        assert (getattr(calls(kernel, 300, 1001, 4096, together), field) == expected).all(), field
+    column = replace(base, bandwidth_bytes_per_s=np.array([[1e12], [2e12], [3e12]]))
+    assert evaluate_gemm(column, [1, 2], 4096, 4096).latency_s.shape == (3, 2)
+
+
+def test_rows_may_have_their_own_number_format():
+    formats = evaluate_gemm(DEVICES["h100"], 4096, 8192, 8192, ["bf16", "fp8"])
+    assert formats.latency_s[1] < 0.7 * formats.latency_s[0]
+    assert formats.energy_j[1] < 0.7 * formats.energy_j[0]
+    with pytest.raises(InputError, match="as many number formats as rows"):
+        evaluate_gemm(DEVICES["h100"], np.ones((3, 1)), 8, 8, ["bf16", "fp8"])
+
+
+def test_devices_that_cannot_be_stacked_are_named():
+    with pytest.raises(InputError, match="one generation"):
+        GpuDevice.stack(list(DEVICES.values()))
+    uneven = replace(DEVICES["a100"], l2_bytes=np.ones(2), bandwidth_bytes_per_s=np.ones(3))
+    with pytest.raises(InputError, match="unequal shapes"):
+        evaluate_gemm(uneven, 8, 8, 8)
 
 
 @given(st.integers(1, 5000), st.sampled_from([64, 128]))

@@ -17,13 +17,15 @@ this walk, whichever is longer, with the share ``overlap`` of the shorter not hi
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from archsim.errors import InputError
 from archsim.models.gpu.constants import GpuConstants, constants_for
 from archsim.models.gpu.cost import GpuCost, data_energy
-from archsim.models.gpu.device import DTYPE_BYTES, GpuDevice
+from archsim.models.gpu.device import DTYPE_BYTES, Figure, GpuDevice
 
 Floats = NDArray[np.float64]
 #: Queries of one block and tokens of one tile of the decode kernels.
@@ -36,18 +38,24 @@ SPLITS = ("fixed", "flash", "equal", "none")
 PARTS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256)
 
 
-def _rows(fields: dict[str, ArrayLike], least: dict[str, float]) -> tuple[list[Floats], tuple]:
-    shape = np.broadcast_shapes(*(np.shape(v) for v in fields.values()))
+def _rows(
+    device: GpuDevice, fields: Mapping[str, ArrayLike], window: ArrayLike
+) -> tuple[GpuDevice, list[Floats], tuple[int, ...]]:
+    """Device and checked arguments (the window last) as rows, and the shape they came from."""
+    arguments: dict[str, ArrayLike] = {**fields, "window": window}
+    shape = np.broadcast_shapes(device.shape, *(np.shape(v) for v in arguments.values()))
     rows = []
-    for name, value in fields.items():
+    for name, value in arguments.items():
         row = np.broadcast_to(np.asarray(value, float), shape).reshape(-1)
-        if row.size and not (row.min() >= least.get(name, 1.0) and np.isfinite(row).all()):
+        least = 0.0 if name == "past" else 1.0
+        finite = name == "window" or bool(np.isfinite(row).all())
+        if row.size and not (row.min() >= least and finite):
             raise InputError(
                 "a size is too small or not finite", field=name, found=float(row.min()),
-                expected=f"at least {least.get(name, 1.0):g}",
+                expected=f"at least {least:g}",
             )  # fmt: skip
         rows.append(row)
-    return rows, shape
+    return device.rows(shape), rows, shape
 
 
 def _heads(heads: Floats, kv_heads: Floats) -> None:
@@ -127,12 +135,7 @@ def evaluate_prefill(
     fields = {"batch": batch, "sequence": sequence, "heads": heads, "kv_heads": kv_heads,
               "head_dim": head_dim, "value_dim": head_dim if value_dim is None else value_dim,
               "past": past}  # fmt: skip
-    shape = np.broadcast_shapes(*(np.shape(v) for v in fields.values()), np.shape(window))
-    fields = {k: np.broadcast_to(np.asarray(v, float), shape) for k, v in fields.items()}
-    (b, s, h, g, d, dv, old), _ = _rows(fields, {"past": 0.0})
-    w = np.broadcast_to(np.asarray(window, float), shape).reshape(-1)
-    if (w < 1).any():
-        raise InputError("a window holds no key", field="window", found=float(w.min()))
+    device, (b, s, h, g, d, dv, old, w), shape = _rows(device, fields, window)
     _heads(h, g)
     wide, stored = _element(dtype), _element(kv_dtype or dtype)
     tile = p["key_tile"]
@@ -174,7 +177,7 @@ def evaluate_prefill(
     latency = latency + p["overlap"] * np.minimum(compute, memory)
     l2 = b * h * tiles * tile * (d + dv) * wide
     return GpuCost.of_rows(
-        shape, device, latency, data_energy(device, dtype, flops, dram, l2), flops, dram,
+        shape, device, latency, data_energy(device, (dtype,), flops, dram, l2), flops, dram,
         {"compute_s": compute, "memory_s": memory, "cache_s": enter,
          "launch_s": np.full(len(flops), p["launch_s"])},
     )  # fmt: skip
@@ -187,7 +190,7 @@ def fixed_rounds(items: ArrayLike, parts: ArrayLike, slots: ArrayLike) -> Floats
         >>> float(fixed_rounds(56, 2, 108))
         2.0
     """
-    return np.ceil(np.asarray(items, float) * parts / slots)
+    return np.ceil(np.asarray(items, float) * np.asarray(parts, float) / np.asarray(slots, float))
 
 
 def flash_parts(items: ArrayLike, tiles: ArrayLike, slots: ArrayLike, most: int = 128) -> Floats:
@@ -235,7 +238,7 @@ def equal_share(items: ArrayLike, tiles: ArrayLike, slots: ArrayLike) -> Floats:
 
 def _walk(
     p: dict[str, float], kernel: str, items: Floats, tokens: Floats, row_bytes: Floats,
-    query: Floats, floor: Floats, sms: int, split: str, overlap: float,
+    query: Floats, floor: Floats, sms: Figure, split: str, overlap: float,
 ) -> tuple[Floats, Floats, Floats]:  # fmt: skip
     """Latency, walk time and splits of one decode kernel."""
     slots = np.floor(sms * p[f"{kernel}_resident"])
@@ -244,8 +247,10 @@ def _walk(
     block = p[f"{kernel}_block_s"] + p[f"{kernel}_query_s"] * query
     best = walk_of_best = np.full(len(items), np.inf)
     chosen = np.ones(len(items))
-    tried = {"fixed": PARTS, "flash": (flash_parts(items, tiles, slots),)}
-    for parts in tried.get(split, (1.0,)):
+    tried: Sequence[float | Floats] = PARTS if split == "fixed" else (1.0,)
+    if split == "flash":
+        tried = (flash_parts(items, tiles, slots),)
+    for parts in tried:
         rounds = fixed_rounds(items, parts, slots)
         walk = rounds * (block + np.ceil(tiles / parts) * step)
         if split == "equal":  # every slot the same number of tiles, whole blocks where heads end
@@ -312,10 +317,7 @@ def evaluate_decode(
     p = dict((constants or constants_for(device)).kernel("decode"))
     fields = {"batch": batch, "context": context, "heads": heads, "kv_heads": kv_heads,
               "head_dim": head_dim}  # fmt: skip
-    shape = np.broadcast_shapes(*(np.shape(v) for v in fields.values()), np.shape(window))
-    fields = {k: np.broadcast_to(np.asarray(v, float), shape) for k, v in fields.items()}
-    (b, s, h, g, d), _ = _rows(fields, {})
-    w = np.broadcast_to(np.asarray(window, float), shape).reshape(-1)
+    device, (b, s, h, g, d, w), shape = _rows(device, fields, window)
     _heads(h, g)
     size = _element(kv_dtype)
     tokens, group = np.minimum(s, w), h / g
@@ -355,7 +357,7 @@ def evaluate_decode(
     ):  # queries of a group are brought together and taken apart again
         latency = latency + np.where((b > 1) & (g > 1) & (group > 1), p["regroup_s"], 0.0)
     latency = latency + b * h * p["head_token_s"]
-    energy = data_energy(device, "bf16", flops, dram, cache)
+    energy = data_energy(device, ("bf16",), flops, dram, cache)
     return GpuCost.of_rows(
         shape, device, latency, energy, flops, dram,
         {"compute_s": walk, "memory_s": memory,

@@ -50,7 +50,11 @@ def evaluate_batched_gemm(
     if dtype not in DTYPE_BYTES:
         raise InputError("unknown number format", found=dtype, expected=", ".join(DTYPE_BYTES))
     p = (constants or constants_for(device)).gemm
-    b, m, n, k = np.broadcast_arrays(*(np.asarray(x, float) for x in (copies, m, n, k)))
+    shape = np.broadcast_shapes(device.shape, *(np.shape(x) for x in (copies, m, n, k)))
+    device = device.rows(shape)
+    b, m, n, k = (
+        np.broadcast_to(np.asarray(x, float), shape).reshape(-1) for x in (copies, m, n, k)
+    )
     for name, value in (("copies", b), ("m", m), ("n", n), ("k", k)):
         if value.size and not (np.isfinite(value).all() and value.min() >= 1):
             raise InputError("a size is not positive", field=name, found=float(value.min()))
@@ -64,7 +68,7 @@ def evaluate_batched_gemm(
     latency = np.maximum(compute, memory) + p["overlap"] * np.minimum(compute, memory)
     moved = read + written
     return GpuCost.of_rows(
-        b.shape, device, p["launch_s"] + latency,
-        data_energy(device, dtype, flops, moved, moved), flops, moved,
+        shape, device, p["launch_s"] + latency,
+        data_energy(device, (dtype,), flops, moved, moved), flops, moved,
         {"compute_s": compute, "memory_s": memory, "launch_s": np.full(b.shape, p["launch_s"])},
     )  # fmt: skip

@@ -76,11 +76,14 @@ def evaluate_collective(
             raise InputError(f"unknown {name}", found=value, expected=", ".join(known))
     if algorithm not in ("auto", "ring") and kind != "all_reduce":
         raise InputError("this algorithm is for an all-reduce", field="algorithm", found=algorithm)
-    given = bandwidth_bytes_per_s
-    if given is None:
-        given = device.link_bandwidth_bytes_per_s
-    n, size, rate, hop = np.broadcast_arrays(
-        *(np.asarray(x, float) for x in (members, message_bytes, given, latency_s))
+    given: ArrayLike = device.link_bandwidth_bytes_per_s
+    if bandwidth_bytes_per_s is not None:
+        given = bandwidth_bytes_per_s
+    arguments = (members, message_bytes, given, latency_s)
+    shape = np.broadcast_shapes(device.shape, *(np.shape(x) for x in arguments))
+    device = device.rows(shape)
+    n, size, rate, hop = (
+        np.broadcast_to(np.asarray(x, float), shape).reshape(-1) for x in arguments
     )
     if n.size and not (n.min() >= 1 and size.min() >= 0 and np.isfinite(size).all()):
         raise InputError("members must be at least 1 and bytes not negative", field="members")
@@ -106,7 +109,7 @@ def evaluate_collective(
     moved = np.where(n > 1, wire, 0.0)
     joules = moved * device.link_j_per_byte + 2.0 * moved * device.memory_j_per_byte
     return GpuCost.of_rows(
-        n.shape, device, latency, joules, np.zeros(n.shape), 2.0 * moved,
+        shape, device, latency, joules, np.zeros(n.shape), 2.0 * moved,
         {"link_s": moved / rate, "steps_s": latency - moved / rate},
     )  # fmt: skip
 

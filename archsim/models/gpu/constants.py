@@ -65,13 +65,6 @@ class GpuConstants:
         """Constants of matrix products."""
         return self.kernels["gemm"]
 
-    @functools.cached_property
-    def gemm_array(self) -> NDArray[np.float64]:
-        """Constants of matrix products in the order the compiled kernel reads them."""
-        from archsim.models.gpu.gemm import FIELDS
-
-        return np.array([self.gemm[name] for name in FIELDS])
-
     def kernel(self, name: str) -> Mapping[str, float]:
         """Constants of one kernel.
 

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from archsim.models.gpu.device import GpuDevice
+from archsim.models.gpu.device import GpuDevice, by_format
 
 Floats = NDArray[np.float64]
 
@@ -48,11 +48,15 @@ class GpuCost:
     ) -> GpuCost:
         """Bring rows into the shape of the arguments and add the idle energy."""
         energy = joules + device.idle_w * latency
+
+        def shaped(values: ArrayLike) -> Floats:
+            return np.asarray(values).reshape(shape)
+
         return cls(
-            *(np.asarray(x).reshape(shape) for x in (latency, energy, flops, dram_bytes)),
-            {name: np.asarray(x).reshape(shape) for name, x in parts.items()},
-            {name: np.asarray(x).reshape(shape) for name, x in (choices or {}).items()},
-        )
+            shaped(latency), shaped(energy), shaped(flops), shaped(dram_bytes),
+            {name: shaped(x) for name, x in parts.items()},
+            {name: shaped(x) for name, x in (choices or {}).items()},
+        )  # fmt: skip
 
     @property
     def bound(self) -> NDArray[np.str_]:
@@ -62,23 +66,17 @@ class GpuCost:
 
 
 def data_energy(
-    device: GpuDevice | Sequence[GpuDevice],
-    dtype: str | Sequence[str],
-    flops: Floats,
-    dram_bytes: Floats,
-    l2_bytes: Floats,
+    device: GpuDevice, dtypes: Sequence[str], flops: Floats, dram_bytes: Floats, l2_bytes: Floats
 ) -> Floats:
-    """Joules of operations and of moving operands; what leaves L2 crosses shared memory too."""
-    devices = [device] if isinstance(device, GpuDevice) else list(device)
-    names = [dtype] if isinstance(dtype, str) else list(dtype)
+    """Joules of operations and of moving operands; what leaves L2 crosses shared memory too.
 
-    def column(values: list[float]) -> Floats | float:
-        return np.array(values) if len(values) > 1 else values[0]
-
-    many = max(len(devices), len(names))
-    per_flop = column(
-        [devices[i % len(devices)].energy_per_flop(names[i % len(names)]) for i in range(many)]
-    )
-    memory = column([d.memory_j_per_byte for d in devices])
-    cache = column([d.l2_j_per_byte + d.l1_j_per_byte for d in devices])
-    return per_flop * flops + memory * dram_bytes + cache * l2_bytes
+    Args:
+        device: Figures are numbers or float64[rows].
+        dtypes: One number format, or one for each row.
+        flops: Operations, float64[rows].
+        dram_bytes: Between device memory and L2.
+        l2_bytes: Out of L2.
+    """
+    per_flop = by_format(device.energy_per_flop, dtypes, flops.size)
+    cache = device.l2_j_per_byte + device.l1_j_per_byte
+    return per_flop * flops + device.memory_j_per_byte * dram_bytes + cache * l2_bytes

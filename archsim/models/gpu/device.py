@@ -1,10 +1,11 @@
-"""What a GPU's data sheet says, as the kernel models use it."""
+"""What a GPU's data sheet says, as the kernel models use it: one GPU, or one for every row."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,8 +15,9 @@ from archsim.errors import InputError
 if TYPE_CHECKING:
     from archsim.hardware import Machine
 
-#: Columns of the hardware rows the compiled kernels read.
-SMS, PEAK, BANDWIDTH, L2, CLOCK, SHARED = range(6)
+Floats = NDArray[np.float64]
+#: A figure of one GPU, or float64[...] of many.
+Figure = float | Floats
 #: Bytes of one element; the 4-bit formats carry their block scales in ``weight_bytes`` of a call.
 DTYPE_BYTES = {
     "fp32": 4.0, "tf32": 4.0, "fp16": 2.0, "bf16": 2.0, "fp8": 1.0, "int8": 1.0, "fp4": 0.5,
@@ -23,9 +25,12 @@ DTYPE_BYTES = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class GpuDevice:
-    """One GPU, and the links between it and its peers, as its data sheet describes them.
+    """A GPU, and the links between it and its peers, as its data sheet describes them.
+
+    A figure may be an array: it then broadcasts against the arguments of a kernel, so that every
+    row of a batch has hardware of its own (of one generation: the constants are shared).
 
     Attributes:
         name: For messages and for the choice of calibrated constants.
@@ -49,25 +54,95 @@ class GpuDevice:
     """
 
     name: str
-    sms: int
-    clock_hz: float
-    flops_per_s: Mapping[str, float]
-    bandwidth_bytes_per_s: float
-    l2_bytes: float
-    shared_memory_bytes: float
-    vector_flops_per_s: float
-    special_ops_per_sm_cycle: int = 16
-    link_bandwidth_bytes_per_s: float = 0.0
-    link_reduces: bool = False
-    memory_j_per_byte: float = 3.59e-12 * 8
-    l2_j_per_byte: float = 0.3e-12 * 8
-    l1_j_per_byte: float = 0.16e-12 * 8
-    j_per_flop: Mapping[str, float] = field(default_factory=dict)
-    link_j_per_byte: float = 1.3e-12 * 8
-    idle_w: float = 0.0
+    sms: Figure
+    clock_hz: Figure
+    flops_per_s: Mapping[str, Figure]
+    bandwidth_bytes_per_s: Figure
+    l2_bytes: Figure
+    shared_memory_bytes: Figure
+    vector_flops_per_s: Figure
+    special_ops_per_sm_cycle: Figure = 16
+    link_bandwidth_bytes_per_s: Figure = 0.0
+    link_reduces: bool | NDArray[np.bool_] = False
+    memory_j_per_byte: Figure = 3.59e-12 * 8
+    l2_j_per_byte: Figure = 0.3e-12 * 8
+    l1_j_per_byte: Figure = 0.16e-12 * 8
+    j_per_flop: Mapping[str, Figure] = field(default_factory=dict)
+    link_j_per_byte: Figure = 1.3e-12 * 8
+    idle_w: Figure = 0.0
     constants: str = ""
 
-    def peak(self, dtype: str) -> float:
+    @functools.cached_property
+    def _arrays(self) -> dict[str, Any]:
+        """Fields that hold arrays."""
+        return {
+            f.name: value
+            for f in fields(self)
+            if not isinstance(value := getattr(self, f.name), str)
+            and any(np.ndim(v) for v in (value.values() if isinstance(value, Mapping) else [value]))
+        }
+
+    @functools.cached_property
+    def shape(self) -> tuple[int, ...]:
+        """What the figures broadcast to: ``()`` of one GPU.
+
+        Raises:
+            InputError: They do not broadcast.
+
+        Example:
+            >>> replace(gpu_device("a100"), l2_bytes=np.array([40e6, 80e6])).shape
+            (2,)
+        """
+        values: list[Any] = []
+        for value in self._arrays.values():
+            values += value.values() if isinstance(value, Mapping) else [value]
+        try:
+            return np.broadcast_shapes(*(np.shape(v) for v in values))
+        except ValueError:
+            raise InputError(
+                f"the figures of {self.name} are arrays of unequal shapes",
+                found=sorted({np.shape(v) for v in values}),
+            ) from None
+
+    def rows(self, shape: tuple[int, ...]) -> GpuDevice:
+        """Same device with every array spread over ``shape`` and flattened; one GPU stays one."""
+
+        def spread(value: Any) -> Any:
+            if isinstance(value, Mapping):
+                return {name: spread(v) for name, v in value.items()}
+            return np.broadcast_to(value, shape).reshape(-1) if np.ndim(value) else value
+
+        if not self._arrays or (self.shape == shape and len(shape) == 1):
+            return self
+        return replace(self, **{name: spread(value) for name, value in self._arrays.items()})
+
+    @classmethod
+    def stack(cls, devices: Sequence[GpuDevice]) -> GpuDevice:
+        """Several GPUs of one generation as one whose figures are arrays over them.
+
+        Raises:
+            InputError: There is none, or they differ in their constants or number formats.
+        """
+        alike = {(d.constants, *sorted(d.flops_per_s)) for d in devices}
+        if len(alike) != 1:
+            raise InputError(
+                "GPUs of one generation expected",
+                found=", ".join(d.name for d in devices) or "none",
+            )
+
+        def gather(values: list[Any]) -> Any:
+            if isinstance(values[0], Mapping):
+                names = [name for name in values[0] if all(name in v for v in values)]
+                return {name: gather([v[name] for v in values]) for name in names}
+            return np.array(values) if any(v != values[0] for v in values) else values[0]
+
+        first = devices[0]
+        return replace(first, **{
+            f.name: gather([getattr(d, f.name) for d in devices])
+            for f in fields(first) if f.name not in ("name", "constants")
+        })  # fmt: skip
+
+    def peak(self, dtype: str) -> Figure:
         """Peak tensor rate for a number format, operations/s.
 
         Weights in a format that the tensor units lack are widened before they are multiplied:
@@ -85,7 +160,7 @@ class GpuDevice:
                 return self.flops_per_s[other]
         raise InputError(f"{self.name} has no rate for this number format", found=dtype)
 
-    def energy_per_flop(self, dtype: str) -> float:
+    def energy_per_flop(self, dtype: str) -> Figure:
         """J of one operation in the tensor units."""
         if dtype in self.j_per_flop:
             return self.j_per_flop[dtype]
@@ -97,7 +172,7 @@ class GpuDevice:
         """Same device with fields multiplied; ``clock_hz`` and ``sms`` scale the peaks too.
 
         Example:
-            >>> gpu_device("a100").scaled(sms=2.0).sms
+            >>> int(gpu_device("a100").scaled(sms=2.0).sms)
             216
         """
         known = {"sms", "clock_hz", "bandwidth_bytes_per_s", "l2_bytes", "shared_memory_bytes",
@@ -108,13 +183,13 @@ class GpuDevice:
                 found=sorted(unknown)[0],
                 expected=", ".join(sorted(known)),
             )
-        values: dict[str, object] = {n: getattr(self, n) * f for n, f in factors.items()}
+        values: dict[str, Any] = {n: getattr(self, n) * f for n, f in factors.items()}
         if "sms" in values:
-            values["sms"] = round(self.sms * factors["sms"])
-        rate = factors.get("clock_hz", 1.0) * values.get("sms", self.sms) / self.sms  # type: ignore[operator]
+            values["sms"] = np.round(self.sms * factors["sms"])
+        rate = factors.get("clock_hz", 1.0) * values.get("sms", self.sms) / self.sms
         values["flops_per_s"] = {d: f * rate for d, f in self.flops_per_s.items()}
         values["vector_flops_per_s"] = self.vector_flops_per_s * rate
-        return replace(self, **values)  # type: ignore[arg-type]
+        return replace(self, **values)
 
 
 def from_machine(machine: Machine) -> GpuDevice:
@@ -130,11 +205,11 @@ def from_machine(machine: Machine) -> GpuDevice:
         raise InputError("this machine has no engine of kind 'gpu'", source=machine.name)
     engine, table = engines[0], resolve_node(machine)
     tier = {key: float(value[0]) for key, value in table.tiers[engine.backing].items()}
-    rates = {rate.name: rate.flops_per_s for rate in engine.rates}
-    vector = {rate.name: rate.flops_per_s for rate in engine.vector_rates}
+    rates: dict[str, float] = {rate.name: rate.flops_per_s for rate in engine.rates}
+    vector: dict[str, float] = {rate.name: rate.flops_per_s for rate in engine.vector_rates}
     group = engine.within or (machine.groups[-1].name if machine.groups else None)
     links = [link for link in machine.links if group and link.across == group]
-    known = {
+    known: dict[str, float | None] = {
         "memory_j_per_byte": tier["read_energy_j_per_bit"],
         "l2_j_per_byte": engine.l2_energy_j_per_bit,
         "l1_j_per_byte": engine.l1_energy_j_per_bit,
@@ -142,6 +217,7 @@ def from_machine(machine: Machine) -> GpuDevice:
     if links:
         figures = table.links[links[0].name]
         known["link_j_per_byte"] = float(figures["energy_j_per_bit"][0])
+    energies: dict[str, Any] = {k: 8 * value for k, value in known.items() if value is not None}
     return GpuDevice(
         name=machine.name,
         sms=engine.sms,
@@ -157,7 +233,7 @@ def from_machine(machine: Machine) -> GpuDevice:
         j_per_flop={
             r.name: r.energy_j_per_flop for r in engine.rates if r.energy_j_per_flop is not None
         },
-        **{key: 8 * value for key, value in known.items() if value is not None},
+        **energies,
     )
 
 
@@ -176,34 +252,33 @@ def gpu_device(name: str) -> GpuDevice:
     return from_machine(load_machine(name))
 
 
-def hardware_rows(
-    devices: GpuDevice | Sequence[GpuDevice], dtypes: str | Sequence[str], rows: int
-) -> NDArray[np.float64]:
-    """What the compiled kernels read, float64[rows, 6] (one row broadcast where all are alike).
+def by_format(figure: Callable[[str], Figure], dtypes: Sequence[str], rows: int) -> Figure:
+    """A figure that depends on the number format, for one format or one a row."""
+    kinds = {name: figure(name) for name in dict.fromkeys(dtypes)}
+    if len(kinds) == 1:
+        return kinds[dtypes[0]]
+    place = {name: i for i, name in enumerate(kinds)}
+    table = np.stack([np.broadcast_to(values, rows) for values in kinds.values()])
+    return table[[place[name] for name in dtypes], np.arange(rows)]
 
-    Raises:
-        InputError: The number of devices or formats is neither 1 nor ``rows``.
+
+def hardware_rows(device: GpuDevice, dtypes: Sequence[str], rows: int) -> Floats:
+    """What the compiled kernels read, float64[rows, 6] (a broadcast view where all are alike).
+
+    Columns: SMs, peak tensor rate of the row's number format, bandwidth, L2, clock, shared memory.
+
+    Args:
+        device: Figures are numbers or float64[rows].
+        dtypes: One number format, or one for each row.
+        rows: Their number.
     """
-    listed = [devices] if isinstance(devices, GpuDevice) else list(devices)
-    names = [dtypes] if isinstance(dtypes, str) else list(dtypes)
-    for what, found in (("devices", listed), ("number formats", names)):
-        if len(found) not in (1, rows):
-            raise InputError(
-                f"as many {what} as rows, or one", found=len(found), expected=str(rows)
-            )
-    cache: dict[tuple[int, str], list[float]] = {}
-
-    def row(device: GpuDevice, dtype: str) -> list[float]:
-        key = (id(device), dtype)
-        if key not in cache:
-            cache[key] = [
-                device.sms, device.peak(dtype), device.bandwidth_bytes_per_s, device.l2_bytes,
-                device.clock_hz, device.shared_memory_bytes,
-            ]  # fmt: skip
-        return cache[key]
-
-    if len(listed) == len(names) == 1:
-        return np.broadcast_to(np.array(row(listed[0], names[0]), float), (rows, 6))
-    return np.array(
-        [row(listed[i % len(listed)], names[i % len(names)]) for i in range(rows)], dtype=float
-    )
+    columns = (
+        device.sms, by_format(device.peak, dtypes, rows), device.bandwidth_bytes_per_s,
+        device.l2_bytes, device.clock_hz, device.shared_memory_bytes,
+    )  # fmt: skip
+    if not any(np.ndim(c) for c in columns):
+        return np.broadcast_to(np.array(columns, float), (rows, len(columns)))
+    out = np.empty((rows, len(columns)))
+    for i, column in enumerate(columns):
+        out[:, i] = column
+    return out

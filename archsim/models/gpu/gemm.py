@@ -24,6 +24,7 @@ the candidates do not depend on the hardware, so the whole is monotone too.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 import numpy as np
@@ -121,8 +122,14 @@ def gemm_rows(
         out[i, 5], out[i, 6] = best_tile, best_split
 
 
+@functools.lru_cache(maxsize=16)
+def _fields(constants: GpuConstants) -> NDArray[np.float64]:
+    """Constants in the order the compiled kernel reads them."""
+    return np.array([constants.gemm[name] for name in FIELDS])
+
+
 def evaluate_gemm(
-    device: GpuDevice | Sequence[GpuDevice],
+    device: GpuDevice,
     m: ArrayLike,
     n: ArrayLike,
     k: ArrayLike,
@@ -136,7 +143,7 @@ def evaluate_gemm(
     """Latency and energy of matrix products, one a row.
 
     Args:
-        device: The GPU, or one for each row (all of one generation).
+        device: The GPU; figures that are arrays broadcast against the sizes.
         m: Rows of the activations (tokens).
         n: Columns of the weights.
         k: The reduction. The arguments broadcast against each other.
@@ -157,43 +164,34 @@ def evaluate_gemm(
         >>> [round(float(t) * 1e6) for t in cost.latency_s]
         [51, 674]
     """
-    first = device if isinstance(device, GpuDevice) else device[0]
-    p = constants or constants_for(first)
-    names = [dtype] if isinstance(dtype, str) else list(dtype)
+    p = constants or constants_for(device)
+    names = (dtype,) if isinstance(dtype, str) else tuple(dtype)
     for name in names:
         if name not in DTYPE_BYTES:
             raise InputError("unknown number format", found=name, expected=", ".join(DTYPE_BYTES))
-    size = np.array([DTYPE_BYTES[name] for name in names])
-    stored = size if weight_bytes is None else np.asarray(weight_bytes, float)
-    many = 1 if isinstance(device, GpuDevice) else len(device)
-    shape = np.broadcast_shapes(
-        *(np.shape(x) for x in (m, n, k, weight_copies, busy_s, weight_bytes or 1.0))
-        if weight_bytes is None
-        else (np.shape(x) for x in (m, n, k, weight_copies, busy_s, weight_bytes)),
-        (len(names),) if len(names) > 1 else (),
-        (many,) if many > 1 else (),
-    )  # fmt: skip
-
-    def spread(value: ArrayLike) -> NDArray[np.float64]:
-        return np.ascontiguousarray(np.broadcast_to(np.asarray(value, float), shape)).reshape(-1)
-
-    rows = [spread(x if np.ndim(x) else float(x)) for x in (m, n, k)]  # type: ignore[arg-type]
-    for field, values in zip("mnk", rows, strict=True):
+    formats = (len(names),) if len(names) > 1 else ()
+    size = np.array([DTYPE_BYTES[name] for name in names]).reshape(formats)
+    given = (m, n, k, weight_copies, size, size if weight_bytes is None else weight_bytes, busy_s)
+    shape = np.broadcast_shapes(device.shape, *(np.shape(x) for x in given))
+    if formats and shape != formats:
+        raise InputError(
+            "as many number formats as rows, or one", found=len(names), expected=str(shape)
+        )
+    rows = [
+        np.ascontiguousarray(np.broadcast_to(np.asarray(x, float), shape)).reshape(-1)
+        for x in given
+    ]
+    for field, values in zip("mnk", rows, strict=False):
         if values.size and not (values.min() >= 1 and np.isfinite(values).all()):
             raise InputError("a size is not positive", field=field, found=float(values.min()))
-    narrow = spread(stored if stored.size > 1 else float(stored.reshape(-1)[0]))
-    wide = spread(size if size.size > 1 else float(size[0]))
-    hardware = hardware_rows(device, dtype, len(rows[0]))
-    out = np.empty((len(rows[0]), 7))
-    gemm_rows(
-        *rows, spread(weight_copies), wide, narrow, spread(busy_s), hardware,
-        p.tiles, p.gemm_array, SPLITS, out,
-    )  # fmt: skip
+    one, count = device.rows(shape), len(rows[0])
+    out = np.empty((count, 7))
+    gemm_rows(*rows, hardware_rows(one, names, count), p.tiles, _fields(p), SPLITS, out)
     flops = 2.0 * rows[0] * rows[1] * rows[2]
-    joules = data_energy(device, dtype, flops, out[:, DRAM_BYTES], out[:, L2_BYTES])
+    joules = data_energy(one, names, flops, out[:, DRAM_BYTES], out[:, L2_BYTES])
     return GpuCost.of_rows(
-        shape, first, out[:, LATENCY], joules, flops, out[:, DRAM_BYTES],
+        shape, one, out[:, LATENCY], joules, flops, out[:, DRAM_BYTES],
         {"compute_s": out[:, COMPUTE], "memory_s": out[:, MEMORY],
-         "launch_s": np.full(len(flops), p.gemm["launch_s"])},
+         "launch_s": np.full(count, p.gemm["launch_s"])},
         {"tile": out[:, TILE], "split": out[:, SPLIT]},
     )  # fmt: skip

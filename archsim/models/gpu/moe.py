@@ -11,13 +11,15 @@ a tuned configuration (vLLM) take 16 x 32 while there are no more tokens than ex
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from archsim.errors import InputError
 from archsim.models.gpu.constants import GpuConstants, constants_for
 from archsim.models.gpu.cost import GpuCost, data_energy
-from archsim.models.gpu.device import DTYPE_BYTES, GpuDevice
+from archsim.models.gpu.device import DTYPE_BYTES, Figure, GpuDevice
 
 Floats = NDArray[np.float64]
 #: Tiles tried where kernels are tuned, and those of Triton's defaults (few, many tokens).
@@ -118,14 +120,12 @@ def load_figures(expert_tokens: ArrayLike) -> dict[str, Floats]:
 
 
 def _products(
-    p: dict[str, float], device: GpuDevice, rate: float, wide: float, stored: ArrayLike,
-    figures: dict[str, Floats], sizes: tuple[Floats, Floats, float], tile: tuple[int, int],
-    efficiency: float, read: float,
+    p: dict[str, float], device: GpuDevice, rate: Figure, wide: float, figures: dict[str, Floats],
+    gates: float, tile: tuple[int, int], efficiency: float, read: float,
 ) -> tuple[Floats, Floats, Floats]:  # fmt: skip
     """Latency, computing and memory time of both grouped products with one tile."""
-    hidden, inner, gates = sizes
-    blocks = figures[str(tile[0])]
-    latency = compute = memory = np.zeros(np.broadcast_shapes(blocks.shape, hidden.shape))
+    hidden, inner, blocks = figures["hidden"], figures["intermediate"], figures[str(tile[0])]
+    latency = compute = memory = np.zeros(len(blocks))
     width = 128.0 / wide
     for n, k in ((gates * inner, hidden), (hidden, inner)):
         count = blocks * np.ceil(n / tile[1])
@@ -134,7 +134,8 @@ def _products(
         busy = busy / (rate * efficiency / device.sms)
         waves = np.ceil(count / (device.sms * p["resident"]))
         c = np.maximum(busy, waves * (steps * p["k_step_s"] + p["tile_s"]))
-        moved = figures["active"] * n * k * stored + figures["total"] * (k * wide + n * 2.0)
+        weights = figures["active"] * n * k * figures["stored"]
+        moved = weights + figures["total"] * (k * wide + n * 2.0)
         m = moved / (device.bandwidth_bytes_per_s * read)
         latency = latency + np.maximum(c, m) + p["overlap"] * np.minimum(c, m)
         compute, memory = compute + c, memory + m
@@ -143,7 +144,7 @@ def _products(
 
 def evaluate_moe(
     device: GpuDevice,
-    expert_tokens: ArrayLike | dict[str, Floats],
+    expert_tokens: ArrayLike | Mapping[str, Floats],
     hidden: ArrayLike,
     intermediate: ArrayLike,
     dtype: str = "bf16",
@@ -185,21 +186,29 @@ def evaluate_moe(
     if dtype not in DTYPE_BYTES:
         raise InputError("unknown number format", found=dtype, expected=", ".join(DTYPE_BYTES))
     wide = DTYPE_BYTES[dtype]
-    stored = np.asarray(wide if weight_bytes is None else weight_bytes, float)
     named = constants or constants_for(device)
     kernel = "moe" if wide >= 2 else "moe_8bit_block" if block_scaled else "moe_8bit"
     p = dict(named.kernels[kernel] if kernel in named.kernels else named.kernel("moe"))
-    figures = expert_tokens if isinstance(expert_tokens, dict) else load_figures(expert_tokens)
-    total = figures["total"]
-    h, i = np.asarray(hidden, float), np.asarray(intermediate, float)
-    for name, value in (("hidden", h), ("intermediate", i)):
+    loads = expert_tokens if isinstance(expert_tokens, Mapping) else load_figures(expert_tokens)
+    arguments: dict[str, ArrayLike] = {
+        **loads, "hidden": hidden, "intermediate": intermediate, "tuned": tuned,
+        "stored": wide if weight_bytes is None else weight_bytes,
+        "pairs": loads["total"] if routed is None else routed,
+    }  # fmt: skip
+    arguments["added"] = arguments["pairs"] if tokens is None else tokens
+    shape = np.broadcast_shapes(device.shape, *(np.shape(v) for v in arguments.values()))
+    device = device.rows(shape)
+    figures = {
+        name: np.broadcast_to(np.asarray(v, float), shape).reshape(-1)
+        for name, v in arguments.items()
+    }
+    h, i, pairs, added = (figures[x] for x in ("hidden", "intermediate", "pairs", "added"))
+    for name in ("hidden", "intermediate"):
+        value = figures[name]
         if value.size and not (np.isfinite(value).all() and value.min() >= 1):
             raise InputError("a size is not positive", field=name, found=float(value.min()))
-    pairs = total if routed is None else np.asarray(routed, float)
-    added = pairs if tokens is None else np.asarray(tokens, float)
-    sizes = (h, i, 2.0 if gated else 1.0)
-    rate = device.peak(dtype)
-    common = (p, device, rate, wide, stored, figures, sizes)
+    total, gates = figures["total"], 2.0 if gated else 1.0
+    common = (p, device, device.peak(dtype), wide, figures, gates)
     tried = [
         _products(*common, tile, p["tensor_efficiency"], p["read_efficiency"])
         for tile in TUNED_TILES
@@ -219,19 +228,17 @@ def evaluate_moe(
             np.where(added <= figures["experts"], a, b) for a, b in zip(few, many, strict=True)
         ]
         latency, compute, memory = (
-            np.where(tuned, a, b) for a, b in zip((latency, compute, memory), chosen, strict=True)
+            np.where(figures["tuned"], a, b)
+            for a, b in zip((latency, compute, memory), chosen, strict=True)
         )
     permuted = pairs * (h * 2.0 * 2.0 + i * 2.0 * 3.0) + added * h * 2.0
     around = permuted / (device.bandwidth_bytes_per_s * p["move_efficiency"])
     around = around + figures["experts"] * p["expert_s"] + pairs * p["token_s"]
-    flops = 2.0 * total * h * i * (sizes[2] + 1.0)
-    dram = figures["active"] * h * i * (sizes[2] + 1.0) * stored + permuted
-    latency, around, flops, dram, compute, memory = np.broadcast_arrays(
-        p["launch_s"] + latency + around, around, flops, dram, compute, memory
-    )
-    joules = data_energy(device, dtype, flops, dram, 2.0 * dram)
+    flops = 2.0 * total * h * i * (gates + 1.0)
+    dram = figures["active"] * h * i * (gates + 1.0) * figures["stored"] + permuted
+    joules = data_energy(device, (dtype,), flops, dram, 2.0 * dram)
     return GpuCost.of_rows(
-        latency.shape, device, latency, joules, flops, dram,
+        shape, device, p["launch_s"] + latency + around, joules, flops, dram,
         {"compute_s": compute, "memory_s": memory, "permute_s": around,
          "launch_s": np.full(latency.shape, p["launch_s"])},
     )  # fmt: skip

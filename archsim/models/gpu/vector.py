@@ -66,7 +66,9 @@ def evaluate_vector(
         raise InputError("unknown operation", found=kind, expected=", ".join(OPERATIONS))
     if dtype not in DTYPE_BYTES:
         raise InputError("unknown number format", found=dtype, expected=", ".join(DTYPE_BYTES))
-    count = np.asarray(elements, float)
+    shape = np.broadcast_shapes(device.shape, np.shape(elements))
+    device = device.rows(shape)
+    count = np.broadcast_to(np.asarray(elements, float), shape).reshape(-1)
     if count.size and not (np.isfinite(count).all() and count.min() >= 1):
         raise InputError("no elements", field="elements", found=float(count.min()))
     p = (constants or constants_for(device)).kernel("vector")
@@ -86,9 +88,9 @@ def evaluate_vector(
         latency = p["launch_s"] + busy
     flops = count * (scalar + special)
     # fp32 lanes: AttAcc's 0.32 pJ an fp16 operation, twice the bits
-    energy = data_energy(device, "fp32", flops, moved, moved)
+    energy = data_energy(device, ("fp32",), flops, moved, moved)
     return GpuCost.of_rows(
-        count.shape, device, latency, energy, flops, moved,
+        shape, device, latency, energy, flops, moved,
         {"compute_s": compute, "memory_s": memory,
          "launch_s": np.full(count.shape, p["launch_s"])},
     )  # fmt: skip
