@@ -6,6 +6,7 @@ for any other engine), collectives on the machine's links (``collectives``), sta
 """
 
 from archsim.system.llm.evaluate import StepCost, evaluate_step
+from archsim.system.llm.mixed import Share
 from archsim.system.llm.plan import Plan
 
-__all__ = ["Plan", "StepCost", "evaluate_step"]
+__all__ = ["Plan", "Share", "StepCost", "evaluate_step"]

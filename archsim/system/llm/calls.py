@@ -65,6 +65,11 @@ class Grid:
         """New tokens of one device's group."""
         return self.requests * self.new
 
+    @property
+    def all_tokens(self) -> Floats:
+        """New tokens of the whole machine."""
+        return self.batch * self.new
+
 
 @dataclass(frozen=True, eq=False)
 class Call:
@@ -84,6 +89,7 @@ class Call:
         operation: Of a vector kernel, where eager execution tells it apart (``layernorm``,
             ``gelu``).
         launches: Kernels it is where nothing is fused.
+        present: Rows that make the call; None is all.
     """
 
     name: str
@@ -94,13 +100,15 @@ class Call:
     idle_bytes: Floats | float = 0.0
     operation: str = ""
     launches: int = 1
+    present: NDArray[np.bool_] | None = None
 
     def same(self, other: Call) -> bool:
         """Whether the other call is of the same kind and extents, and costs the same."""
         mine, theirs = (
             (call.kind, call.operation, call.launches, tuple(call.sizes)) for call in (self, other)
         )
-        pairs = [(self.weight_bytes, other.weight_bytes), (self.macs, other.macs)]
+        pairs = [(self.weight_bytes, other.weight_bytes), (self.macs, other.macs),
+                 (self.present, other.present)]  # fmt: skip
         return mine == theirs and all(
             np.array_equal(a, b) for a, b in (*pairs, *zip(self.sizes.values(),
                                                            other.sizes.values(), strict=True))
@@ -200,7 +208,7 @@ def _latent(make: _Maker, name: str, a: LatentAttention) -> None:
     rows = np.where(absorbed, tokens, long)
     wide = heads * (a.nope_dim + a.value_dim)
     make.calls.append(
-        Call(f"{name}.up", "gemm", {"m": rows, "n": wide, "k": one * a.kv_rank}, up,
+        Call(f"{name}.up_kv", "gemm", {"m": rows, "n": wide, "k": one * a.kv_rank}, up,
              rows * wide * a.kv_rank)
     )  # fmt: skip
     each = np.where(absorbed, whole + a.kv_rank, head + a.value_dim)
@@ -321,7 +329,7 @@ def _experts(make: _Maker, name: str, moe: Experts) -> None:
     # Experts of one device, each cut over the devices that share it, under a balanced load.
     own = np.ceil(moe.experts / grid.expert)
     inner = np.ceil(moe.width * grid.expert / (grid.tensor * grid.data))
-    sent = grid.batch * grid.new * moe.top_k
+    sent = grid.all_tokens * moe.top_k
     active = np.minimum(own, np.ceil(np.minimum(sent, moe.experts) / grid.expert))
     # The step waits for the fullest group; it cannot have more than every token's top k.
     here = np.minimum(sent / grid.expert * grid.imbalance, sent)

@@ -13,10 +13,11 @@ from numpy.typing import ArrayLike, NDArray
 from archsim.errors import InputError
 from archsim.hardware import GpuEngine, Machine, NodeTable, load_machine, resolve_node
 from archsim.system.llm import collectives
-from archsim.system.llm.calls import Call, Grid, cache_bytes, end_calls, layer_calls
+from archsim.system.llm.calls import Call, end_calls
 from archsim.system.llm.collectives import Level
+from archsim.system.llm.mixed import Share, grid_of, mixed_cache_bytes, mixed_layer_calls
 from archsim.system.llm.plan import Plan
-from archsim.system.llm.pricing import Price, Roofline, pricer_for
+from archsim.system.llm.pricing import NOTHING, Price, Roofline, pricer_for
 from archsim.system.llm.tiers import tier_path
 from archsim.workload.huggingface import load_model
 from archsim.workload.language import LanguageModel
@@ -150,6 +151,7 @@ def evaluate_step(
     bits: Bits | None = None,
     all_logits: bool = False,
     imbalance: float = 1.0,
+    beside: Sequence[Share] = (),
 ) -> StepCost:
     """Cost of steps of a language model; sizes and plans broadcast to B rows.
 
@@ -164,6 +166,8 @@ def evaluate_step(
         bits: Bits an element by what it is.
         all_logits: Score every token rather than the last of each request.
         imbalance: Load of the fullest group of experts over the mean, which the others wait for.
+        beside: Requests of other kinds in the same step (chunks of prompts beside decoding), which
+            share its weights; ``batch`` may then be 0 where a row has none of a kind.
 
     Raises:
         InputError: A size that is no positive whole number, a plan that needs more devices than the
@@ -173,6 +177,10 @@ def evaluate_step(
         >>> cost = evaluate_step("llama-3-70b", "h100x8", batch=32, context=4096, plan="tp8")
         >>> bool(cost.fits[0]), bool(5e-3 < cost.latency_s[0] < 20e-3)
         (True, True)
+        >>> mixed = evaluate_step("llama-3-70b", "h100x8", batch=32, context=4096, plan="tp8",
+        ...                       beside=[Share(batch=1, new=512, context=2048)])
+        >>> float(mixed.tokens[0]), bool(mixed.latency_s[0] > cost.latency_s[0])
+        (544.0, True)
     """
     if isinstance(model, str):
         model = load_model(model)
@@ -184,23 +192,41 @@ def evaluate_step(
     plans = [Plan.parse(p) if isinstance(p, str) else p for p in given]
     if new is None:
         new = context if phase == "prefill" else 1
-    sizes = {"batch": batch, "new": new, "context": context}
-    columns = {name: _counts(name, value) for name, value in sizes.items()}
-    shape = np.broadcast_shapes(*(c.shape for c in columns.values()), (len(plans),))
-    if len(shape) != 1:
-        raise InputError("sizes must be numbers or one-dimensional", found=shape)
-    columns = {name: np.broadcast_to(c, shape).astype(float) for name, c in columns.items()}
-    plans = plans * shape[0] if len(plans) == 1 else plans
-    _check(model, machine, columns, plans)
+    kinds = _kinds((Share(batch, new, context), *beside), len(plans))
+    rows = len(kinds[0]["batch"])
+    plans = plans * rows if len(plans) == 1 else plans
+    _check(model, machine, kinds, plans)
     if not 1 <= imbalance <= 1e6:
         raise InputError("must be at least 1", field="imbalance", found=imbalance)
-    work = _Evaluation(model, machine, phase, columns, tuple(plans), bits or Bits(), imbalance)
+    work = _Evaluation(model, machine, phase, kinds, tuple(plans), bits or Bits(), imbalance)
     return work.cost(all_logits)
 
 
-def _counts(name: str, value: ArrayLike) -> NDArray[np.float64]:
+def _kinds(shares: Sequence[Share], plans: int) -> list[dict[str, Floats]]:
+    """Sizes of every kind of requests, one row a step.
+
+    Raises:
+        InputError: A size is no whole number in its range, or a row has no requests.
+    """
+    least = 0 if len(shares) > 1 else 1
+    kinds = [
+        {"batch": _counts("batch", share.batch, least), "new": _counts("new", share.new),
+         "context": _counts("context", share.context)}
+        for share in shares
+    ]  # fmt: skip
+    every = [column for kind in kinds for column in kind.values()]
+    shape = np.broadcast_shapes(*(column.shape for column in every), (plans,))
+    if len(shape) != 1:
+        raise InputError("sizes must be numbers or one-dimensional", found=shape)
+    kinds = [{n: np.broadcast_to(c, shape).astype(float) for n, c in k.items()} for k in kinds]
+    if (sum(kind["batch"] for kind in kinds) < 1).any():
+        raise InputError("a step needs at least one request", field="batch")
+    return kinds
+
+
+def _counts(name: str, value: ArrayLike, least: int = 1) -> NDArray[np.float64]:
     values = np.atleast_1d(np.asarray(value, dtype=float))
-    good = np.isfinite(values) & (values >= 1) & (values == np.rint(values)) & (values < 2**40)
+    good = np.isfinite(values) & (values >= least) & (values == np.rint(values)) & (values < 2**40)
     if not values.size or not good.all():
         found = values[~good][0] if values.size else value
         raise InputError("must be a positive whole number", field=name, found=found)
@@ -208,13 +234,19 @@ def _counts(name: str, value: ArrayLike) -> NDArray[np.float64]:
 
 
 def _check(
-    model: LanguageModel, machine: Machine, sizes: Mapping[str, Floats], plans: Sequence[Plan]
+    model: LanguageModel,
+    machine: Machine,
+    kinds: Sequence[Mapping[str, Floats]],
+    plans: Sequence[Plan],
 ) -> None:
-    if (sizes["context"] < sizes["new"]).any():
-        raise InputError("the context includes the new tokens", field="context")
     arch = model.architecture
-    if not arch.causal and (sizes["context"] != sizes["new"]).any():
-        raise InputError("an encoder has no cache (phase prefill)", source=model.name, field="new")
+    for sizes in kinds:
+        if (sizes["context"] < sizes["new"]).any():
+            raise InputError("the context includes the new tokens", field="context")
+        if not arch.causal and (sizes["context"] != sizes["new"]).any():
+            raise InputError(
+                "an encoder has no cache (phase prefill)", source=model.name, field="new"
+            )
     devices = machine.instances()
     for plan in dict.fromkeys(plans):
         if plan.weights is not None:
@@ -251,13 +283,14 @@ class _Evaluation:
         model: LanguageModel,
         machine: Machine,
         phase: str,
-        sizes: Mapping[str, Floats],
+        kinds: Sequence[Mapping[str, Floats]],
         plans: tuple[Plan, ...],
         bits: Bits,
         imbalance: float,
     ) -> None:
         self.model, self.machine, self.phase = model, machine, phase
-        self.sizes, self.plans, self.bits = sizes, plans, bits
+        self.plans, self.bits = plans, bits
+        self.tokens = sum(kind["batch"] * kind["new"] for kind in kinds)
         self.node, self.links, self.pricer = _figures(machine, bits)
 
         def column(name: str) -> Floats:
@@ -267,10 +300,9 @@ class _Evaluation:
         self.ladder = np.array([plan.ladder for plan in plans])
         self.eager = np.array([plan.eager for plan in plans])
         self.devices = np.array([plan.devices for plan in plans], dtype=float)
-        self.grid = Grid(
-            np.ceil(sizes["batch"] / self.micro), sizes["new"], sizes["context"],
-            column("tensor"), column("data"), column("expert"), imbalance,
-        )  # fmt: skip
+        cuts = {name: column(name) for name in ("tensor", "data", "expert")}
+        parts = [{**kind, "batch": np.ceil(kind["batch"] / self.micro)} for kind in kinds]
+        self.grid = grid_of(parts, cuts, imbalance)
         zero = np.zeros(len(plans))
         self.calls_s: dict[str, Floats] = {}
         self.parts_s: dict[str, Floats] = {}
@@ -311,6 +343,8 @@ class _Evaluation:
         if call.kind in ("attention", "latent") and self.eager.any():
             size = call.sizes  # scores, before and after the softmax
             scores = size["requests"] * size["heads"] * size["new"] * size["context"]
+            if call.present is not None:
+                scores = scores * call.present
             scores = np.where(self.eager, 2.0 * scores * self.bits.activation / 8, 0.0)
             self.workspace = np.maximum(self.workspace, scores)
         every = np.broadcast_to(price.seconds, self.joules.shape)
@@ -339,6 +373,8 @@ class _Evaluation:
     def _keep(self, call: Call, price: Price) -> Price:
         if self.eager.any():
             price = self.pricer.eager(call).where(self.eager, price)
+        if call.present is not None:
+            price = price.where(call.present, NOTHING)
         self.priced[call.name] = call, price
         return price
 
@@ -361,13 +397,13 @@ class _Evaluation:
         stage = np.ceil(depth / self.pipeline) / depth  # of the layers, in the fullest stage
         body = np.zeros(len(self.plans))
         for layer, count in Counter(arch.layers).items():
-            calls = layer_calls(arch, layer, grid, self.bits)
+            calls = mixed_layer_calls(arch, layer, grid, self.bits)
             body = body + self.run(calls, float(count))
             held = sum(call.weight_bytes + call.idle_bytes for call in calls)
             self.weights = self.weights + held * count * stage
             self.fetched = self.fetched + sum(call.weight_bytes for call in calls) * count * stage
             self.largest = np.maximum(self.largest, held)
-            self.cache = self.cache + cache_bytes(layer, grid, self.bits) * count * stage
+            self.cache = self.cache + mixed_cache_bytes(layer, grid, self.bits) * count * stage
         ends = end_calls(arch, grid, self.bits, all_logits)
         tail = self.run(ends, 1.0)
         ends_held = sum(call.weight_bytes + call.idle_bytes for call in ends)
@@ -389,12 +425,11 @@ class _Evaluation:
         self.parts_s["pipeline"] = latency - once
         energy = (self.joules + joules_far) * self.micro + self._sent(joules)
         energy = energy + self._idle_w() * latency
-        tokens = self.sizes["batch"] * self.sizes["new"]
         held = self.weights + ends_held
         memory = {"weights": held, "cache": cached, "workspace": self.workspace}
         capacity = float(self.node.tiers[self.pricer.tier_name]["capacity_bytes"][0])
         return StepCost(
-            self.model.name, self.machine.name, self.phase, latency, tokens, energy, memory,
+            self.model.name, self.machine.name, self.phase, latency, self.tokens, energy, memory,
             capacity, far, self.parts_s, self.calls_s, self.bound_s, self.plans,
         )  # fmt: skip
 

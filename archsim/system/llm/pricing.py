@@ -60,6 +60,10 @@ class Price:
         return Price(*(np.where(mask, mine, theirs) for mine, theirs in pairs))
 
 
+#: The price of what is not done.
+NOTHING = Price(*(np.zeros(1) for _ in fields(Price)))
+
+
 def dtype_of(bits: Bits, rates: tuple[str, ...]) -> str:
     """The number format products run in: the narrowest of the engine's that holds activations.
 

@@ -1,0 +1,126 @@
+"""Steps that mix requests: chunks of prompts and single tokens in one batch (continuous batching).
+
+Products, norms, experts and collectives work on the tokens of all requests together, so that
+weights are read once; attention, recurrences and what depends on a sequence's length run for each
+kind of request apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from archsim.system.llm.calls import Call, Grid, cache_bytes, layer_calls
+from archsim.workload.architecture import Architecture, Layer
+from archsim.workload.steps import Bits
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Share:
+    """Requests of one kind that run beside others in a step; sizes broadcast to the step's rows.
+
+    Attributes:
+        batch: Requests; 0 where a row has none of them.
+        new: New tokens of each: a chunk of its prompt, or 1.
+        context: Tokens in each one's cache after the step.
+    """
+
+    batch: ArrayLike
+    new: ArrayLike
+    context: ArrayLike
+
+
+@dataclass(frozen=True, eq=False)
+class MixedGrid(Grid):
+    """B steps whose requests are of several kinds; the inherited sizes are those of all together.
+
+    ``new`` is then the mean, and ``context`` the longest.
+
+    Attributes:
+        parts: One grid a kind.
+    """
+
+    parts: tuple[Grid, ...] = ()
+
+    @property
+    def requests(self) -> Floats:
+        """Requests of one device's group (of the fullest)."""
+        return sum(part.requests for part in self.parts)  # type: ignore[return-value]
+
+    @property
+    def tokens(self) -> Floats:
+        """New tokens of one device's group."""
+        return sum(part.tokens for part in self.parts)  # type: ignore[return-value]
+
+    @property
+    def all_tokens(self) -> Floats:
+        """New tokens of the whole machine."""
+        return sum(part.all_tokens for part in self.parts)  # type: ignore[return-value]
+
+
+def grid_of(
+    sizes: Sequence[Mapping[str, Floats]], cuts: Mapping[str, Floats], imbalance: float
+) -> Grid:
+    """The grid of one or several kinds of requests.
+
+    Args:
+        sizes: ``batch`` (of one micro-batch), ``new`` and ``context`` of each kind.
+        cuts: ``tensor``, ``data`` and ``expert``.
+        imbalance: As in ``Grid``.
+    """
+    parts = tuple(Grid(**kind, **cuts, imbalance=imbalance) for kind in sizes)
+    if len(parts) == 1:
+        return parts[0]
+    batch: Floats = sum(part.batch for part in parts)  # type: ignore[assignment]
+    new = sum(part.all_tokens for part in parts) / batch
+    context = np.maximum.reduce([np.where(part.batch > 0, part.context, 1.0) for part in parts])
+    return MixedGrid(batch, new, context, **cuts, imbalance=imbalance, parts=parts)
+
+
+def of_sequences(call: Call) -> bool:
+    """Whether a call's cost depends on each request's length, not on the tokens of all."""
+    return call.kind in ("attention", "latent") or call.name.endswith((".recurrence", ".up_kv"))
+
+
+def mixed_layer_calls(arch: Architecture, layer: Layer, grid: Grid, bits: Bits) -> list[Call]:
+    """The calls of one layer on one device, whatever the requests.
+
+    Those of one kind's sequences are named by its number: ``mixer.1.attend``.
+    """
+    whole = layer_calls(arch, layer, grid, bits)
+    if not isinstance(grid, MixedGrid):
+        return whole
+    own = [layer_calls(arch, layer, part, bits) for part in grid.parts]
+    found: list[Call] = []
+    for index, call in enumerate(whole):
+        kinds = [calls[index] for calls in own]
+        if not of_sequences(call):
+            found.append(call)
+        elif call.kind == "gemm":
+            rows = sum(kind.sizes["m"] for kind in kinds)
+            macs = sum(kind.macs for kind in kinds)
+            found.append(replace(call, sizes={**call.sizes, "m": rows}, macs=macs))
+        else:
+            pairs = zip(kinds, grid.parts, strict=True)
+            found += [_alone(kind, part, number) for number, (kind, part) in enumerate(pairs)]
+    return found
+
+
+def _alone(call: Call, part: Grid, number: int) -> Call:
+    """The call of one kind; a row without such requests takes no time for it."""
+    sizes = dict(call.sizes)
+    if "requests" in sizes:
+        sizes["requests"] = np.maximum(sizes["requests"], 1.0)
+    first, _, last = call.name.rpartition(".")
+    return replace(call, name=f"{first}.{number}.{last}", sizes=sizes, present=part.requests > 0)
+
+
+def mixed_cache_bytes(layer: Layer, grid: Grid, bits: Bits) -> Floats:
+    """Bytes of cache and state that one device holds for one layer, whatever the requests."""
+    parts = grid.parts if isinstance(grid, MixedGrid) else (grid,)
+    return sum(cache_bytes(layer, part, bits) for part in parts)  # type: ignore[return-value]
