@@ -19,6 +19,7 @@ from archsim.cli import (
     mapping,
     models,
     results,
+    study,
     systolic,
     timeloop,
     tools,
@@ -57,7 +58,18 @@ def options(
     del debug, version  # `main` looks for --debug itself; --version has answered by now.
 
 
-for _group in (explore, results, models, mapping, language, systolic, timeloop, gemmini, tools):
+for _group in (
+    explore,
+    results,
+    study,
+    models,
+    mapping,
+    language,
+    systolic,
+    timeloop,
+    gemmini,
+    tools,
+):
     _group.register(app)
 
 

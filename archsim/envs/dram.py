@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,6 +18,8 @@ import numpy as np
 from pydantic import Field, field_validator, model_validator
 
 from archsim.envs.archgym import TARGETS, ArchGymObjective
+from archsim.envs.dram_table import Table, digest
+from archsim.envs.dram_traces import TraceSpec, trace_features
 from archsim.envs.objective import Objective
 from archsim.envs.problem import Metrics, copy_input
 from archsim.envs.scenario import (
@@ -31,9 +34,7 @@ from archsim.envs.scenario import (
 from archsim.errors import InputError
 from archsim.inputs import Strict
 from archsim.models.dram.designs import METRICS, PARAMETERS, ControllerProblem, policies
-from archsim.models.dram.patterns import PATTERNS, pattern
-from archsim.models.dram.spec import DramSpec, load_spec
-from archsim.models.dram.trace import Trace, read_trace
+from archsim.models.dram.spec import load_spec
 from archsim.space import DesignSpace, Parameter
 from archsim.space.parameter import Role
 
@@ -65,78 +66,7 @@ DEFAULT_CONTROLLER: dict[str, Any] = {
     "Arbiter": "Simple",
     "MaxActiveTransactions": 64,
 }
-#: What :func:`trace_features` gives, in order.
-FEATURES = (
-    "requests",
-    "cycles_per_request",
-    "write_share",
-    "next_burst_share",
-    "same_row_share",
-    "footprint",
-    "banks",
-    "bandwidth",
-)
-MAX_REQUESTS = 2**22
-#: A trace must have been asked for by then: simulated time is paid for, refresh by refresh.
-MAX_CYCLES = 2**36
-
-
-class TraceSpec(Strict):
-    """The requests: a pattern of our own making, or a file."""
-
-    pattern: str | None = Field(None, description=", ".join(PATTERNS))
-    requests: int = Field(10_000, ge=1, le=MAX_REQUESTS, description="of a pattern")
-    seed: int = Field(0, ge=0, lt=2**63, description="of a pattern")
-    write_share: float | None = Field(None, ge=0, le=1, description="of a pattern")
-    file: str | None = Field(None, min_length=1, description="relative to the scenario")
-    format: str = Field("auto", max_length=40, description="of the file")
-    wrap: bool = Field(False, description="take a file's addresses modulo the memory's size")
-    gap: int = Field(1, ge=0, le=2**16, description="cycles between arrivals, where it is open")
-
-    @model_validator(mode="after")
-    def _one_source(self) -> TraceSpec:
-        if (self.pattern is None) == (self.file is None):
-            raise ValueError("a trace needs either pattern or file")
-        if self.pattern is not None and self.pattern not in PATTERNS:
-            raise ValueError(f"no such pattern {self.pattern!r}; one of {', '.join(PATTERNS)}")
-        other = ("requests", "seed", "write_share") if self.file else ("format", "wrap")
-        wrong = [name for name in other if name in self.model_fields_set]
-        defaults = {name: type(self).model_fields[name].default for name in wrong}
-        wrong = [name for name in wrong if getattr(self, name) != defaults[name]]
-        if wrong:
-            given = "a file" if self.file else "a pattern"
-            raise ValueError(f"{given} takes no {wrong[0]}")
-        return self
-
-    def build(self, spec: DramSpec) -> Trace:
-        """The trace, for a memory.
-
-        Raises:
-            InputError: The file is wrong, or asks for data after :data:`MAX_CYCLES`.
-        """
-        if self.file is None:
-            assert self.pattern is not None  # the validator saw to it
-            trace = pattern(
-                self.pattern,
-                self.requests,
-                spec,
-                seed=self.seed,
-                gap=self.gap,
-                write_share=self.write_share,
-            )
-        else:
-            trace = read_trace(self.file, self.format, self.gap)
-            if self.wrap:
-                address = trace.address % spec.structure.capacity_bytes
-                trace = Trace(trace.arrival, trace.write, address, trace.name)
-        if trace.arrival.max() > MAX_CYCLES:
-            raise InputError(
-                "the trace lasts too long to be simulated",
-                source=self.file,
-                found=int(trace.arrival.max()),
-                expected=f"requests before cycle {MAX_CYCLES}",
-            )
-        return trace
+_REFRESH = tuple(PARAMETERS).index("RefreshPolicy")
 
 
 class ChoiceSpec(Strict):
@@ -237,6 +167,11 @@ class DramScenario(BaseScenario):
     parameters: tuple[ChoiceSpec, ...] = Field((), max_length=len(PARAMETERS))
     objective: ControllerObjectiveSpec
     allow_data_loss: bool = Field(False, description="take designs without refresh as feasible")
+    table: str | None = Field(
+        None,
+        min_length=1,
+        description="file of `archsim table` that holds the same numbers; others are simulated",
+    )
 
     @field_validator("dramsys", mode="before")
     @classmethod
@@ -269,9 +204,11 @@ class DramScenario(BaseScenario):
             inside = folder / trace.file
             name = str(inside.resolve()) if inside.is_file() else trace.file
             trace = trace.model_copy(update={"file": name})
-        return self.model_copy(
-            update={"trace": trace, "memory": resolved_name(self.memory, folder)}
-        )
+        table = self.table
+        if table is not None and (folder / table).is_file():
+            table = str((folder / table).resolve())
+        memory = resolved_name(self.memory, folder)
+        return self.model_copy(update={"trace": trace, "memory": memory, "table": table})
 
     def check(self) -> None:
         """Check everything that can be checked without reading a trace.
@@ -286,6 +223,10 @@ class DramScenario(BaseScenario):
             load_spec(self.memory)
         if self.trace.file is not None and not Path(self.trace.file).is_file():
             raise InputError("no such file", field="trace.file", found=self.trace.file)
+        if self.table is not None and not Path(self.table).is_file():
+            raise InputError(
+                "no such file", field="table", found=self.table, expected="one of `archsim table`"
+            )
 
 
 class DramProblem:
@@ -303,6 +244,9 @@ class DramProblem:
             :data:`DEFAULT_CONTROLLER` (a reward above 1/2 beats it).
         metric_names: Metrics of every evaluation, in order.
         reference_metrics: Those of :data:`DEFAULT_CONTROLLER`.
+        measured: Every metric the model gives, also those that are not known of this memory.
+        shipped: Those of :data:`DEFAULT_CONTROLLER`.
+        table: The table that answers for the simulator, if the scenario names one.
         features: float32[8] in [0, 1], see :func:`trace_features`.
         environment: Kind of its scenarios.
         reference_name: What the reference is, in reports.
@@ -321,6 +265,7 @@ class DramProblem:
     environment = "dram_controller"
     reference_name = "default controller of DRAMSys"
     refusal = "loses data"
+    measured = METRICS
 
     def __init__(self, scenario: str | Path | Mapping[str, Any] | BaseScenario) -> None:
         spec = load_scenario(scenario)
@@ -337,16 +282,11 @@ class DramProblem:
         self.memory = load_spec(spec.memory)
         with error_context(source=spec.name, field="trace"):
             self.trace = spec.trace.build(self.memory)
-            self._designs = ControllerProblem(
-                self.trace,
-                spec.memory,
-                dramsys=spec.dramsys,
-                allow_data_loss=spec.allow_data_loss,
-            )
+        self.table = None if spec.table is None else self._open_table(spec.table)
         with error_context(source=spec.name):
-            shipped = self._designs.evaluate({n: [v] for n, v in DEFAULT_CONTROLLER.items()})
-            self.metric_names = tuple(n for n in METRICS if np.isfinite(shipped[n][0]))
-            self.reference_metrics = {name: float(shipped[name][0]) for name in self.metric_names}
+            self.shipped = self._shipped()
+            self.metric_names = tuple(n for n in METRICS if np.isfinite(self.shipped[n]))
+            self.reference_metrics = {name: self.shipped[name] for name in self.metric_names}
             wanted = spec.objective.build()
             wanted.check_metrics(self.metric_names)
             self.objective = wanted.with_default_references(self.reference_metrics)
@@ -354,6 +294,39 @@ class DramProblem:
 
     def __repr__(self) -> str:
         return f"DramProblem({self.scenario.name!r}, {self.space!r})"
+
+    @cached_property
+    def designs(self) -> ControllerProblem:
+        """The simulator; nothing is compiled for it before it is asked for."""
+        spec = self.scenario
+        with error_context(source=spec.name, field="trace"):
+            return ControllerProblem(
+                self.trace,
+                spec.memory,
+                dramsys=spec.dramsys,
+                allow_data_loss=spec.allow_data_loss,
+            )
+
+    def _open_table(self, path: str) -> Table:
+        """Read the table, and refuse one of other numbers."""
+        table = Table.load(path)
+        if table.digest != digest(self.content(), table.values):
+            raise InputError(
+                "the table is of another memory, trace or release",
+                source=path,
+                expected=f"one that `archsim table {self.scenario.name}` makes",
+            )
+        places = table.places(self.space.names, [p.values for p in self.space.parameters])
+        self._places = places
+        loses = np.array([v == "NoRefresh" for v in self.space.parameters[_REFRESH].values])
+        self._keeps = ~loses | self.scenario.allow_data_loss
+        return table
+
+    def _shipped(self) -> dict[str, float]:
+        if self.table is not None:
+            return dict(zip(self.table.metrics, self.table.reference.tolist(), strict=True))
+        found = self.designs.evaluate({n: [v] for n, v in DEFAULT_CONTROLLER.items()})
+        return {name: float(found[name][0]) for name in METRICS}
 
     @property
     def subject(self) -> str:
@@ -396,39 +369,29 @@ class DramProblem:
             Array [B] by name: every metric (SI units, see the suffix), ``feasible`` (bool),
             ``violation`` (>= 0), ``objective`` and ``reward``.
         """
-        values = self.space.decode(np.atleast_2d(indices))
-        columns = {name: column.tolist() for name, column in values.items()}
-        found = self._designs.evaluate(columns)
+        indices = self.space.check_indices(np.atleast_2d(indices))
+        found = self._simulated(indices) if self.table is None else self._looked_up(indices)
         metrics = {name: found[name] for name in (*self.metric_names, "feasible")}
         metrics.update(self.objective.score(metrics))
         return metrics
 
+    def _simulated(self, indices: np.ndarray) -> Metrics:
+        values = self.space.decode(indices)
+        return self.designs.evaluate({name: column.tolist() for name, column in values.items()})
 
-def trace_features(trace: Trace, memory: DramSpec) -> np.ndarray:
-    """What an agent may know of a trace and its memory.
-
-    Returns:
-        float32[8] in [0, 1], in the order of :data:`FEATURES`: requests and cycles per request
-        (logarithms over those of a generous maximum), share of writes, of requests for the burst
-        behind the last one's, and of requests within the last one's row-sized block, bursts
-        touched over requests, banks and peak bandwidth (logarithms).
-    """
-    shape = memory.structure
-    burst = trace.address // shape.burst_bytes
-    row = trace.address // (shape.columns * shape.bus_bits // 8)
-    cycles = float(trace.arrival.max() - trace.arrival.min()) / len(trace)
-    peak = shape.data_rate * shape.bus_bits / 8 / (memory.clock_ps * 1e-12) * shape.channels
-    values = [
-        np.log1p(len(trace)) / np.log1p(2.0**26),
-        np.log1p(cycles) / np.log1p(1e4),
-        trace.write.mean(),
-        (np.diff(burst) == 1).mean() if len(trace) > 1 else 0.0,
-        (np.diff(row) == 0).mean() if len(trace) > 1 else 0.0,
-        len(np.unique(burst)) / len(trace),
-        np.log1p(shape.banks) / np.log1p(1024.0),
-        np.log1p(peak) / np.log1p(1e13),
-    ]
-    return np.clip(values, 0.0, 1.0).astype(np.float32)
+    def _looked_up(self, indices: np.ndarray) -> Metrics:
+        """From the table; designs that are not in it are simulated."""
+        assert self.table is not None
+        shares = [place[indices[:, at]] for at, place in enumerate(self._places)]
+        rows = self.table.rows[self.table.row_of[np.maximum(np.sum(shares, axis=0), 0)]]
+        found: Metrics = {name: rows[:, at].copy() for at, name in enumerate(self.table.metrics)}
+        found["feasible"] = self._keeps[indices[:, _REFRESH]]
+        outside = np.min(shares, axis=0) < 0
+        if outside.any():
+            simulated = self._simulated(indices[outside])
+            for name in METRICS:
+                found[name][outside] = simulated[name]
+        return found
 
 
 __all__ = ["DEFAULT_CONTROLLER", "DramProblem", "DramScenario", "trace_features"]

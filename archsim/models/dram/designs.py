@@ -145,7 +145,17 @@ class ControllerProblem:
             Arrays over the designs: the :data:`METRICS`, and ``feasible``, False for designs
             that lose data because they do not refresh.
         """
-        vectors = policies(columns, self._dramsys)
+        vectors = self.vectors(columns)
+        found = self.measure(vectors)
+        found["feasible"] = (vectors[:, L.P_REFRESH] != 0) | self._allow
+        return found
+
+    def vectors(self, columns: Mapping[str, Sequence[Any]]) -> np.ndarray:
+        """Policy vectors of designs, see :func:`policies`."""
+        return policies(columns, self._dramsys)
+
+    def measure(self, vectors: np.ndarray) -> dict[str, np.ndarray]:
+        """The :data:`METRICS` of policy vectors int64[N, P_SIZE]."""
         found = self._bench.evaluate(vectors, (0.95, 0.99))
         requests = len(self._bench.trace)
         return {
@@ -157,5 +167,4 @@ class ControllerProblem:
             "energy_j": found.energy_j,
             "bandwidth_bytes_per_s": found.bandwidth_bytes_per_s,
             "row_hit_rate": found.row_hits / requests,
-            "feasible": found.refreshed | self._allow,
         }

@@ -10,7 +10,9 @@ from archsim.errors import InputError
 from archsim.models.dram.spec import DramSpec
 from archsim.models.dram.trace import Trace
 
-PATTERNS = ("stream", "random", "mixed", "strided", "cloud")
+PATTERNS = ("stream", "random", "mixed", "strided", "cloud", "phases")
+#: Requests of a phase of the pattern ``phases``, as in ArchGym's traces cloud-1 and cloud-2.
+PHASE = 50
 
 
 def pattern(
@@ -26,9 +28,11 @@ def pattern(
 
     Args:
         kind: ``stream`` (consecutive bursts), ``random`` (uniform over the memory), ``mixed``
-            (random, a third writes), ``strided`` (one burst a row, rows in sequence) or ``cloud``
+            (random, a third writes), ``strided`` (one burst a row, rows in sequence), ``cloud``
             (runs of consecutive bursts at random places, as servers make them: the number of runs
-            to their length follows a geometric law of mean 4).
+            to their length follows a geometric law of mean 4) or ``phases`` (phases of
+            :data:`PHASE` requests, each by the toss of a coin the next bursts of one stream or
+            random ones: so are ArchGym's traces cloud-1 and cloud-2 made, as their addresses show).
         requests: Number of requests.
         spec: The memory; a request is one of its bursts.
         seed: Of the random numbers; the same seed gives the same trace.
@@ -63,6 +67,10 @@ def pattern(
         starts = np.concatenate([[0], np.cumsum(lengths)])
         run = np.searchsorted(starts, order, side="right") - 1
         block = (random.integers(0, blocks, requests)[run] + order - starts[run]) % blocks
+    elif kind == "phases":
+        streams = (random.random(-(-requests // PHASE)) < 0.5).repeat(PHASE)[:requests]
+        anywhere = random.integers(0, blocks, requests)
+        block = np.where(streams, (np.cumsum(streams) - 1) % blocks, anywhere)
     else:
         block = random.integers(0, blocks, requests)
     write = (random.random(requests) < share).astype(np.int8)
