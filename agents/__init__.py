@@ -60,6 +60,9 @@ AGENTS: dict[str, str] = {
     "a2c": "archsim.agents.a2c:A2c",
     "sac": "archsim.agents.sac:Sac",
     "maskable_ppo": "archsim.agents.maskable_ppo:MaskablePpo",
+    "ippo": "archsim.agents.ippo:Ippo",
+    "mappo": "archsim.agents.mappo:Mappo",
+    "qmix": "archsim.agents.qmix:Qmix",
 }
 
 

@@ -43,11 +43,29 @@ class Scores:
     Attributes:
         reward: f8[N], larger is better; an infeasible design has a graded, finite penalty.
         infos: one flat info mapping a step, each with its number of designs.
+        seen: what the environment showed after each step.
     """
 
-    def __init__(self, reward: np.ndarray, infos: list[tuple[dict[str, Any], int]]) -> None:
+    def __init__(
+        self,
+        reward: np.ndarray,
+        infos: list[tuple[dict[str, Any], int]],
+        seen: list[Any] | None = None,
+    ) -> None:
         self.reward = reward
         self.infos = infos
+        self.seen = seen or []
+
+    @property
+    def observations(self) -> np.ndarray:
+        """f4[N, S]: what the environment showed of every design, also where an episode ended."""
+        rows = []
+        for observation, (info, count) in zip(self.seen, self.infos, strict=True):
+            shown = np.array(observation, dtype=np.float32).reshape(count, -1)
+            for lane in np.flatnonzero(info.get("_final_obs", ())):
+                shown[lane] = np.ravel(info["final_obs"][lane])
+            rows.append(shown)
+        return np.concatenate(rows)
 
     def metric(self, name: str, default: np.ndarray | None = None) -> np.ndarray:
         """A metric of every design, from the info.
@@ -103,6 +121,7 @@ class Evaluator:
         self._resets_itself = mode == gym.vector.AutoresetMode.SAME_STEP
         self._seed: int | None = seed
         self._must_reset = True
+        self._first: Any = None
 
     @property
     def sizes(self) -> np.ndarray:
@@ -171,16 +190,28 @@ class Evaluator:
         """
         if len(actions) % self.width:
             raise ValueError(f"{len(actions)} designs do not fill steps of {self.width}")
-        rewards, infos = [], []
+        rewards, infos, seen = [], [], []
         for start in range(0, len(actions), self.width):
-            if self._must_reset:
-                self.env.reset(seed=self._seed)
-                self._seed, self._must_reset = None, False
+            self._reset_if_due()
             batch = actions[start : start + self.width]
-            reward, info = self._step(batch if self.vector else self._one(batch[0]))
+            observation, reward, info = self._step(batch if self.vector else self._one(batch[0]))
             rewards.append(reward)
             infos.append((info, self.width))
-        return Scores(np.concatenate(rewards), infos)
+            seen.append(observation)
+        return Scores(np.concatenate(rewards), infos, seen)
+
+    def first_observation(self) -> np.ndarray:
+        """f4[S]: what the environment shows before the first design of an episode."""
+        self._reset_if_due()
+        shown = np.array(self._first, dtype=np.float32)
+        return shown[0].ravel() if self.vector else shown.ravel()
+
+    def _reset_if_due(self) -> None:
+        if self._must_reset:
+            observation, _ = self.env.reset(seed=self._seed)
+            if self._first is None:
+                self._first = observation
+            self._seed, self._must_reset = None, False
 
     def _one(self, action: np.ndarray) -> Any:
         """The action of one design, as the action space writes it."""
@@ -188,15 +219,15 @@ class Evaluator:
             return int(np.ravel(action)[0]) + int(self.action_space.start)
         return np.asarray(action, dtype=self.action_space.dtype)
 
-    def _step(self, action: Any) -> tuple[np.ndarray, dict[str, Any]]:
+    def _step(self, action: Any) -> tuple[Any, np.ndarray, dict[str, Any]]:
         """One step of the environment; notes whether a reset is due."""
         if self.vector:
             action = action.astype(self.action_space.dtype, copy=False)
-        _, reward, terminated, truncated, info = self.env.step(action)
+        observation, reward, terminated, truncated, info = self.env.step(action)
         if np.any(info.get("budget_exhausted", False)):
             raise BudgetSpent
         # An environment that resets itself within the step goes on; any other is told to, so that
         # no step is lost to a reset in which the actions are ignored.
         self._must_reset = not self._resets_itself and bool(np.any(terminated) or np.any(truncated))
         reward = np.array(reward, dtype=np.float64).reshape(self.width)
-        return reward, info
+        return observation, reward, info

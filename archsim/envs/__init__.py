@@ -3,6 +3,8 @@
 ``archsim/Accelerator-v0`` takes a whole accelerator per step, ``archsim/DRAMController-v0`` a whole
 memory controller; ``archsim/AcceleratorStepwise-v0`` and ``archsim/DRAMControllerStepwise-v0`` take
 one parameter per step. All need ``scenario=`` and offer ``gymnasium.make_vec`` natively.
+``parallel_env`` divides any of them among agents (PettingZoo), ``refinement_env`` changes a design
+step by step.
 """
 
 from __future__ import annotations
@@ -30,11 +32,15 @@ _LAZY = {
     "Objective": "archsim.envs.objective",
     "Problem": "archsim.envs.problem",
     "Recorder": "archsim.envs.recorder",
+    "RefinementEnv": "archsim.envs.refinement",
     "Scenario": "archsim.envs.scenario",
+    "TeamEnv": "archsim.envs.parallel",
     "VectorRecorder": "archsim.envs.recorder",
     "as_problem": "archsim.envs.problem",
     "available_scenarios": "archsim.envs.scenario",
     "load_scenario": "archsim.envs.scenario",
+    "parallel_env": "archsim.envs.parallel",
+    "refinement_env": "archsim.envs.parallel",
 }
 
 __all__ = ["ENVIRONMENTS", "register", *_LAZY]

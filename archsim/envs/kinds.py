@@ -7,7 +7,8 @@ agents goes by this table, so a further kind is one more row.
 from __future__ import annotations
 
 import importlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from archsim.errors import InputError
@@ -25,12 +26,14 @@ class Kind:
         problem: What evaluates its designs.
         whole: Id of the environment that takes a whole design a step.
         stepwise: Id of the one that decides one parameter a step.
+        subsystems: Agent by role, where a team calls it otherwise or decides roles together.
     """
 
     scenario: str
     problem: str
     whole: str
     stepwise: str
+    subsystems: Mapping[str, str] = field(default_factory=dict)
 
     def scenario_model(self) -> Any:
         """The class of its scenarios."""
@@ -47,12 +50,14 @@ KINDS: dict[str, Kind] = {
         "archsim.envs.problem:Problem",
         "archsim/Accelerator-v0",
         "archsim/AcceleratorStepwise-v0",
+        {"mapping": "dataflow"},
     ),
     "dram_controller": Kind(
         "archsim.envs.dram:DramScenario",
         "archsim.envs.dram:DramProblem",
         "archsim/DRAMController-v0",
         "archsim/DRAMControllerStepwise-v0",
+        {"controller": "banks", "memory": "refresh", "interconnect": "queues"},
     ),
 }
 

@@ -28,6 +28,7 @@ class Evaluating:
         objective_names: Metrics to minimise.
         evaluate: int64[B, P] -> metrics; a recorder puts its cache in front of it.
         evaluations: Designs evaluated since the last seeded reset.
+        subsystems: Agent by role, see :class:`archsim.envs.kinds.Kind`.
         environment: Kind of scenario it is for (:mod:`archsim.envs.kinds`); None: any. Problems
             that are of no scenario name no kind and are taken by all.
     """
@@ -38,6 +39,7 @@ class Evaluating:
     objective_names: tuple[str, ...]
     evaluate: Callable[[np.ndarray], Metrics]
     evaluations: int
+    subsystems: Mapping[str, str]
 
     def _open(self, scenario: Any) -> None:
         self.problem = as_problem(scenario)
@@ -49,6 +51,7 @@ class Evaluating:
                 found=found,
                 expected=self.environment,
             )
+        self.subsystems = KINDS[found].subsystems if found in KINDS else {}
         self.space = self.problem.space
         self.objective_names = self.problem.objective.minimize
         self.evaluate = self.problem.evaluate
