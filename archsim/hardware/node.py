@@ -7,8 +7,9 @@ each, for B designs at once. Counts are machine-wide; every other figure is of o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -20,9 +21,6 @@ from archsim.hardware.spatial import Fanout, SpatialEngine, VectorEngine
 from archsim.hardware.table import Floats
 from archsim.hardware.tiers import LINKS, memory_table
 from archsim.hardware.values import Values
-
-#: How many instances of a group there are, for every design.
-Instances = Callable[[str | None], Floats]
 
 _MEMORY = memory_table()
 _LINK = {
@@ -49,6 +47,8 @@ class NodeTable:
             ``instances``; for spatial engines ``peak_flops_per_s``.
         links: By link and figure: ``bandwidth_bytes_per_s``, ``latency_s``, ``energy_j_per_bit``,
             ``members`` (joined by a link across a group; 2 between endpoints), ``instances``.
+        parts: By part and figure: every number it gives (``idle_w``, ``price_usd`` ...; NaN where
+            left out), with ``instances`` (all of the machine's).
         problems: bool[B] by reason, as in ``EngineTable``.
     """
 
@@ -59,6 +59,7 @@ class NodeTable:
     tiers: dict[str, dict[str, Floats]]
     engines: dict[str, dict[str, Floats]]
     links: dict[str, dict[str, Floats]]
+    parts: dict[str, dict[str, Floats]]
     problems: dict[str, NDArray[np.bool_]]
 
 
@@ -83,7 +84,8 @@ def resolve_node(machine: Machine, overrides: Mapping[str, ArrayLike] | None = N
     size = values.designs
 
     def spread(column: ArrayLike) -> Floats:
-        return np.array(np.broadcast_to(np.asarray(column, dtype=np.float64), (size,)))
+        found = np.asarray(column, dtype=np.float64)
+        return found if found.shape == (size,) else np.broadcast_to(found, (size,))
 
     counts = {g.name: spread(values(f"groups.{g.name}.count")) for g in machine.groups}
     total, running = {}, np.ones(size)
@@ -97,15 +99,28 @@ def resolve_node(machine: Machine, overrides: Mapping[str, ArrayLike] | None = N
     def instances(within: str | None) -> Floats:
         return running if within is None else total[within]
 
-    tiers = {tier.name: _tier(values, tier, instances) for tier in machine.tiers}
+    tiers = {
+        tier.name: values.part(f"tiers.{tier.name}.", (), partial(_tier, values, tier))
+        | {"instances": instances(tier.within)}
+        for tier in machine.tiers
+    }
     engines = {
-        engine.name: _engine(values, engine) | {"instances": instances(engine.within)}
+        engine.name: values.part(
+            f"engines.{engine.name}.", ("clock_hz",), partial(_engine, values, engine)
+        )
+        | {"instances": instances(engine.within)}
         for engine in machine.engines
     }
+    parts = {}
+    for part in machine.parts:
+        path = f"parts.{part.name}."
+        figures = values.part(path, (), partial(_numbers, values, path))
+        many = figures["per_group"] * instances(part.within)
+        parts[part.name] = figures | {"instances": many}
     places = {item.name: item.within for item in (*machine.tiers, *machine.engines)}
     links = {}
     for link in machine.links:
-        figures = _link(values, link)
+        figures = values.part(f"links.{link.name}.", (), partial(_link, values, link))
         if link.across is not None:
             outer = total[link.across] / counts[link.across]
             figures |= {"members": counts[link.across], "instances": outer}
@@ -115,20 +130,19 @@ def resolve_node(machine: Machine, overrides: Mapping[str, ArrayLike] | None = N
             figures |= {"members": np.full(size, 2.0), "instances": many}
         links[link.name] = figures
 
-    def filled(parts: dict[str, dict[str, Floats]]) -> dict[str, dict[str, Floats]]:
-        return {n: {k: spread(v) for k, v in part.items()} for n, part in parts.items()}
+    def filled(items: dict[str, dict[str, Floats]]) -> dict[str, dict[str, Floats]]:
+        return {n: {k: spread(v) for k, v in item.items()} for n, item in items.items()}
 
     problems = {
         why: np.array(np.broadcast_to(mask, (size,))) for why, mask in values.problems.items()
     }
     return NodeTable(
-        machine.name, size, counts, running, filled(tiers), filled(engines), filled(links), problems
-    )
+        machine.name, size, counts, spread(running), filled(tiers), filled(engines), filled(links),
+        filled(parts), problems,
+    )  # fmt: skip
 
 
-def _tier(
-    values: Values, tier: Tier, instances: Callable[[str | None], Floats]
-) -> dict[str, Floats]:
+def _tier(values: Values, tier: Tier) -> dict[str, Floats]:
     path = f"tiers.{tier.name}."
     kind, channels = values(path + "kind"), values(path + "channels")
 
@@ -150,7 +164,6 @@ def _tier(
         "read_energy_j_per_bit": read,
         "write_energy_j_per_bit": values.or_else(path + "write_energy_j_per_bit", read),
         "background_power_w": figure("background_power_w", "background_power_w", True),
-        "instances": instances(tier.within),
     }
 
 
@@ -187,9 +200,13 @@ def _engine(values: Values, engine: Engine) -> dict[str, Floats]:
         return {"clock_hz": clock, "lanes": lanes, "peak_flops_per_s": lanes * clock}
     if not isinstance(engine, RatedEngine):
         raise InputError("no figures are known for this kind of engine", field=path[:-1])
-    figures = {
+    return _numbers(values, path) | {"clock_hz": values.or_else(path + "clock_hz", clock)}
+
+
+def _numbers(values: Values, path: str) -> dict[str, Floats]:
+    """Every number below a path, NaN where left out."""
+    return {
         leaf.path.removeprefix(path): values(leaf.path)
         for leaf in values.leaves.values()
         if leaf.path.startswith(path) and leaf.kind in ("number", "integer")
     }
-    return figures | {"clock_hz": values.or_else(path + "clock_hz", clock)}

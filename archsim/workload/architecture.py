@@ -8,7 +8,9 @@ space) and a feed-forward part, and what stands around them. A new family is one
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 Norm = Literal["rms_norm", "layer_norm"]
@@ -248,6 +250,11 @@ class Architecture:
     tied: bool = False
     pooler: bool = False
     patches: Patches | None = None
+
+    @cached_property
+    def distinct_layers(self) -> tuple[tuple[Layer, int], ...]:
+        """Layers that differ, and how many there are of each, first come first."""
+        return tuple(Counter(self.layers).items())
 
     @property
     def cached_elements_per_token(self) -> int:

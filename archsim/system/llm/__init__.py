@@ -5,8 +5,10 @@ layer on one device (``calls``), what each costs (``pricing``; kernel models for
 for any other engine), collectives on the machine's links (``collectives``), stages put together.
 """
 
-from archsim.system.llm.evaluate import StepCost, evaluate_step
+from archsim.system.llm.cost import StepCost
+from archsim.system.llm.evaluate import evaluate_step
 from archsim.system.llm.mixed import Share
 from archsim.system.llm.plan import Plan
+from archsim.system.llm.rows import Plans
 
-__all__ = ["Plan", "Share", "StepCost", "evaluate_step"]
+__all__ = ["Plan", "Plans", "Share", "StepCost", "evaluate_step"]

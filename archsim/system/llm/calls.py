@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -55,12 +56,12 @@ class Grid:
     expert: Floats
     imbalance: float = 1.0
 
-    @property
+    @cached_property
     def requests(self) -> Floats:
         """Requests of one device's group (of the fullest)."""
         return np.ceil(self.batch / self.data)
 
-    @property
+    @cached_property
     def tokens(self) -> Floats:
         """New tokens of one device's group."""
         return self.requests * self.new
@@ -75,14 +76,16 @@ class Grid:
 class Call:
     """One kernel, or collective, of one device.
 
+    Calls of a kind that share one ``sizes`` mapping cost the same, so that one is priced for all.
+
     Attributes:
         name: Part of the layer it belongs to.
         kind: What it is.
-        sizes: Its extents. ``gemm``: m, n, k. ``moe``: experts (held), active, pairs (of token and
-            expert), tokens, hidden, inner, gated (1 or 0), ops (of one activation). ``attention``:
-            requests, new, context, heads, kv_heads, head_dim, value_dim, window. ``latent``: as
-            ``attention`` with rank, rope, absorbed. ``vector``: ops, bytes. Collectives: bytes
-            (that one device holds), members.
+        sizes: Its extents, float64[B] or alike in all rows. ``gemm``: m, n, k. ``moe``: experts
+            (held), active, pairs (of token and expert), tokens, hidden, inner, gated (1 or 0), ops
+            (of one activation). ``attention``: requests, new, context, heads, kv_heads, head_dim,
+            value_dim, window. ``latent``: as ``attention`` with rank, rope, absorbed. ``vector``:
+            ops, bytes. Collectives: bytes (that one device holds), members.
         weight_bytes: Bytes of the weights it reads (those of this device).
         macs: Multiply-accumulates that the graph counts.
         idle_bytes: Bytes of weights that the device holds for it and does not read (experts).
@@ -102,27 +105,17 @@ class Call:
     launches: int = 1
     present: NDArray[np.bool_] | None = None
 
-    def same(self, other: Call) -> bool:
-        """Whether the other call is of the same kind and extents, and costs the same."""
-        mine, theirs = (
-            (call.kind, call.operation, call.launches, tuple(call.sizes)) for call in (self, other)
-        )
-        pairs = [(self.weight_bytes, other.weight_bytes), (self.macs, other.macs),
-                 (self.present, other.present)]  # fmt: skip
-        return mine == theirs and all(
-            np.array_equal(a, b) for a, b in (*pairs, *zip(self.sizes.values(),
-                                                           other.sizes.values(), strict=True))
-        )  # fmt: skip
-
 
 @dataclass
 class _Maker:
-    """Collects the calls of one layer."""
+    """Collects the calls of one part of a layer."""
 
     arch: Architecture
     grid: Grid
     bits: Bits
     calls: list[Call] = field(default_factory=list)
+    #: What the sums over devices add up, with their sizes, for all parts.
+    sums: list[tuple[Floats, dict[str, Floats]]] = field(default_factory=list)
 
     @property
     def act(self) -> float:
@@ -131,16 +124,14 @@ class _Maker:
 
     def gemm(self, name: str, m: Floats, n: Any, k: Any, bits: float | None = None) -> None:
         weight = (self.bits.weight if bits is None else bits) / 8
-        n, k = (np.broadcast_to(np.asarray(x, float), m.shape) for x in (n, k))
+        n, k = np.asarray(n, float), np.asarray(k, float)
         self.calls.append(Call(name, "gemm", {"m": m, "n": n, "k": k}, n * k * weight, m * n * k))
 
     def vector(
         self, name: str, ops: Any, moved: Any, weights: Any = 0.0, macs: Any = 0.0, *,
         operation: str = "", launches: int = 1,
     ) -> None:  # fmt: skip
-        shape = self.grid.batch.shape
-        ops, moved = (np.broadcast_to(np.asarray(x, float), shape) for x in (ops, moved))
-        sizes = {"ops": ops, "bytes": moved}
+        sizes = {"ops": np.asarray(ops, float), "bytes": np.asarray(moved, float)}
         self.calls.append(
             Call(name, "vector", sizes, weights, macs, operation=operation, launches=launches)
         )
@@ -151,8 +142,12 @@ class _Maker:
         self.vector(name, each * rows * width, moved, held, operation="layernorm")
 
     def all_reduce(self, name: str, rows: Floats) -> None:
-        moved = rows * self.arch.width * self.act
-        self.calls.append(Call(name, "all_reduce", {"bytes": moved, "members": self.grid.tensor}))
+        known = [sizes for before, sizes in self.sums if before is rows]
+        if not known:
+            moved = rows * self.arch.width * self.act
+            known.append({"bytes": moved, "members": self.grid.tensor})
+            self.sums.append((rows, known[0]))
+        self.calls.append(Call(name, "all_reduce", known[0]))
 
 
 def _attention(make: _Maker, name: str, a: Attention) -> None:
@@ -358,25 +353,62 @@ def _experts(make: _Maker, name: str, moe: Experts) -> None:
         make.vector(f"{name}.add_shared", tokens * width, 3 * tokens * width * act)
 
 
+def _mixer(make: _Maker, mixer: Any) -> None:
+    MIXERS[type(mixer)](make, "mixer", mixer)
+
+
+def _ffn(make: _Maker, ffn: Any) -> None:
+    name = "moe" if isinstance(ffn, Experts) else "mlp"
+    (_experts if isinstance(ffn, Experts) else _feed)(make, name, ffn)
+    make.all_reduce(f"{name}.sum", make.grid.tokens)
+
+
+class LayerCalls:
+    """The calls of a model's layers; parts that layers have in common are made once.
+
+    Args:
+        arch: The model.
+        grid: The steps.
+        bits: Bits an element.
+    """
+
+    def __init__(self, arch: Architecture, grid: Grid, bits: Bits) -> None:
+        self.arch, self.grid, self.bits = arch, grid, bits
+        self._parts: dict[Any, list[Call]] = {}
+        self._sums: list[tuple[Floats, dict[str, Floats]]] = []
+
+    def _part(self, key: Any, fill: Callable[..., None], *of: Any) -> list[Call]:
+        if key not in self._parts:
+            make = _Maker(self.arch, self.grid, self.bits, sums=self._sums)
+            fill(make, *of)
+            self._parts[key] = make.calls
+        return self._parts[key]
+
+    def of(self, layer: Layer) -> list[Call]:
+        """The calls of one layer on one device, in order."""
+        norms = {"parallel": 1, "parallel_two": 2, "sandwich": 4}.get(layer.norms, 2)
+        norms = norms if layer.ffn is not None else 1
+        calls = list(self._part(("norms", norms), self._norms, norms))
+        calls += self._part(layer.mixer, _mixer, layer.mixer)
+        if layer.ffn is not None:
+            calls += self._part(layer.ffn, _ffn, layer.ffn)
+        adds = 1 if layer.ffn is None else 2
+        return calls + self._part(("residual", adds), self._residual, adds)
+
+    @staticmethod
+    def _norms(make: _Maker, many: int) -> None:
+        make.norm("norm0", make.grid.tokens, make.arch.width)
+        make.calls += [replace(make.calls[0], name=f"norm{index}") for index in range(1, many)]
+
+    @staticmethod
+    def _residual(make: _Maker, adds: int) -> None:
+        rows = adds * make.grid.tokens * make.arch.width
+        make.vector("residual", rows, 3 * rows * make.act, launches=adds)
+
+
 def layer_calls(arch: Architecture, layer: Layer, grid: Grid, bits: Bits) -> list[Call]:
     """The calls of one layer on one device."""
-    make = _Maker(arch, grid, bits)
-    tokens, width = grid.tokens, arch.width
-    norms = {"parallel": 1, "parallel_two": 2, "sandwich": 4}.get(layer.norms, 2)
-    norms = norms if layer.ffn is not None else 1
-    for index in range(norms):
-        make.norm(f"norm{index}", tokens, width)
-    MIXERS[type(layer.mixer)](make, "mixer", layer.mixer)
-    if isinstance(layer.ffn, Experts):
-        _experts(make, "moe", layer.ffn)
-        make.all_reduce("moe.sum", tokens)
-    elif layer.ffn is not None:
-        _feed(make, "mlp", layer.ffn)
-        make.all_reduce("mlp.sum", tokens)
-    adds = 1 if layer.ffn is None else 2
-    moved = 3 * adds * tokens * width * make.act
-    make.vector("residual", adds * tokens * width, moved, launches=adds)
-    return make.calls
+    return LayerCalls(arch, grid, bits).of(layer)
 
 
 def end_calls(arch: Architecture, grid: Grid, bits: Bits, all_logits: bool = False) -> list[Call]:
@@ -429,3 +461,17 @@ def cache_bytes(layer: Layer, grid: Grid, bits: Bits) -> Floats:
         taps = channels * (mixer.kernel - 1) * bits.activation
         return many * (inner * mixer.state * bits.state + taps) / 8
     return many * np.ceil(mixer.heads / cut) * mixer.key_dim * mixer.value_dim * bits.state / 8
+
+
+def cache_moved(layer: Layer, grid: Grid, held: Floats) -> tuple[Floats, Floats]:
+    """Bytes of a layer's cache that a step reads and writes, of the bytes ``cache_bytes`` gives.
+
+    A recurrent state is read and written whole; of a cache, what was there before is read and the
+    new tokens' share is written.
+    """
+    if not isinstance(layer.mixer, (Attention, LatentAttention)):
+        return held, held
+    window = getattr(layer.mixer, "window", None)
+    seen = np.minimum(grid.context, np.inf if window is None else window + grid.new - 1)
+    fresh = np.minimum(grid.new / seen, 1.0)
+    return held * (1.0 - fresh), held * fresh

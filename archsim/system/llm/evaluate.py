@@ -1,142 +1,45 @@
-"""A language model on a machine of many devices, under a plan: time, energy, memory, and why."""
+"""A language model on a machine of many devices, under a plan: time, energy, memory, and why.
+
+Every row of a batch may have other sizes, another plan and other hardware; a single step is a batch
+of one. What a model launches is made once a batch (``calls``), and prices are functions of arrays
+over the rows (``pricing``).
+"""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from archsim.errors import InputError
-from archsim.hardware import GpuEngine, Machine, NodeTable, load_machine, resolve_node
+from archsim.hardware import Machine, NodeTable, load_machine, resolve_node
 from archsim.system.llm import collectives
 from archsim.system.llm.calls import Call, end_calls
 from archsim.system.llm.collectives import Level
-from archsim.system.llm.mixed import Share, grid_of, mixed_cache_bytes, mixed_layer_calls
-from archsim.system.llm.plan import Plan
+from archsim.system.llm.cost import StepCost
+from archsim.system.llm.mixed import (
+    Share,
+    StepCalls,
+    grid_of,
+    mixed_cache_bytes,
+    mixed_cache_moved,
+)
+from archsim.system.llm.plan import PLACED, Plan
 from archsim.system.llm.pricing import NOTHING, Price, Roofline, pricer_for
+from archsim.system.llm.rows import Plans, check, excesses
 from archsim.system.llm.tiers import tier_path
+from archsim.workload.architecture import Layer
 from archsim.workload.huggingface import load_model
 from archsim.workload.language import LanguageModel
 from archsim.workload.steps import PHASES, Bits
 
 Floats = NDArray[np.float64]
-
-
-@dataclass(frozen=True, eq=False)
-class StepCost:
-    """What a step costs under each of B plans and sizes; arrays are float64[B].
-
-    Attributes:
-        model, machine: Names.
-        phase: ``prefill`` or ``decode``.
-        latency_s: Time of the step: to the first token (prefill), of one more token (decode; with
-            micro-batches in a full pipeline, the time between a request's tokens).
-        tokens: New tokens of the step.
-        energy_j: Energy of the step: kernels, links, and the idle power of the machine's parts.
-        memory_bytes: Held by one device, by what: ``weights``, ``cache``, ``workspace``.
-        capacity_bytes: Of the tier that holds it.
-        far_overflow_bytes: Bytes of weights beyond what the tier they lie in holds, where that is
-            another one.
-        parts_s: Time of one pass by part, ``streaming`` (waiting for weights from another tier)
-            and ``pipeline`` (what the stages add); they sum to the latency.
-        calls_s: Time of one pass by call, all layers (what a ladder hides included).
-        bound_s: Time of one pass by what limits its calls: ``compute``, ``memory``, ``overhead``
-            (launches and what a kernel adds), ``links``, ``streaming``.
-        plans: The plan of every row.
-    """
-
-    model: str
-    machine: str
-    phase: str
-    latency_s: Floats
-    tokens: Floats
-    energy_j: Floats
-    memory_bytes: Mapping[str, Floats]
-    capacity_bytes: float
-    far_overflow_bytes: Floats
-    parts_s: Mapping[str, Floats]
-    calls_s: Mapping[str, Floats]
-    bound_s: Mapping[str, Floats]
-    plans: tuple[Plan, ...]
-
-    @property
-    def tokens_per_s(self) -> Floats:
-        """New tokens of all requests a second."""
-        return self.tokens / self.latency_s
-
-    @property
-    def joules_per_token(self) -> Floats:
-        """Energy of a token."""
-        return self.energy_j / self.tokens
-
-    @property
-    def power_w(self) -> Floats:
-        """Average power over the step."""
-        return self.energy_j / self.latency_s
-
-    @property
-    def overflow_bytes(self) -> Floats:
-        """Bytes that a device, or a tier of weights, would need beyond its capacity; 0 if none."""
-        own = np.maximum(sum(self.memory_bytes.values()) - self.capacity_bytes, 0.0)
-        return own + self.far_overflow_bytes
-
-    @property
-    def fits(self) -> NDArray[np.bool_]:
-        """Whether weights, caches and workspace fit into the devices' memory."""
-        return self.overflow_bytes == 0
-
-    def explain(self, row: int = 0) -> str:
-        """One step in words: time and its parts, what limits it, memory, energy."""
-        at = self.latency_s[row]
-        word = "time to first token" if self.phase == "prefill" else "time per output token"
-        lines = [
-            f"{self.model} on {self.machine}, {self.phase}, plan {self.plans[row]}",
-            f"{word:24}{_time(at)}   {self.tokens_per_s[row]:,.1f} tokens/s",
-            f"{'energy':24}{self.joules_per_token[row]:.4g} J/token   {self.power_w[row]:,.0f} W",
-        ]
-        held = sum(values[row] for values in self.memory_bytes.values())
-        state = "fits" if self.fits[row] else "OUT OF MEMORY"
-        detail = ", ".join(f"{n} {v[row] / 1e9:.2f}" for n, v in self.memory_bytes.items())
-        lines.append(
-            f"{'memory of a device':24}{held / 1e9:.2f} of {self.capacity_bytes / 1e9:.2f} GB "
-            f"({detail}): {state}"
-        )
-        for title, parts in (("parts", self.parts_s), ("limited by", self.bound_s)):
-            ranked = sorted(parts.items(), key=lambda part: -part[1][row])
-            shown = [f"{n} {_time(v[row])} ({v[row] / at:.0%})" for n, v in ranked if v[row] > 0]
-            lines.append(f"{title:24}" + ", ".join(shown))
-        return "\n".join(lines)
-
-    def to_dict(self, row: int = 0) -> dict[str, object]:
-        """Plain data of one row, for JSON."""
-        return {
-            "model": self.model,
-            "machine": self.machine,
-            "phase": self.phase,
-            "plan": str(self.plans[row]),
-            "latency_s": float(self.latency_s[row]),
-            "tokens_per_s": float(self.tokens_per_s[row]),
-            "energy_j": float(self.energy_j[row]),
-            "joules_per_token": float(self.joules_per_token[row]),
-            "power_w": float(self.power_w[row]),
-            "fits": bool(self.fits[row]),
-            "memory_bytes": {n: float(v[row]) for n, v in self.memory_bytes.items()},
-            "capacity_bytes": self.capacity_bytes,
-            "parts_s": {n: float(v[row]) for n, v in self.parts_s.items()},
-            "calls_s": {n: float(v[row]) for n, v in self.calls_s.items()},
-            "bound_s": {n: float(v[row]) for n, v in self.bound_s.items()},
-        }
-
-
-def _time(seconds: float) -> str:
-    for unit, scale in (("s", 1.0), ("ms", 1e3), ("us", 1e6)):
-        if seconds * scale >= 1:
-            return f"{seconds * scale:.4g} {unit}"
-    return f"{seconds * 1e6:.3g} us"
+#: Rows priced together: arrays of so many stay in the cache of a core.
+BLOCK = 1024
 
 
 def evaluate_step(
@@ -147,13 +50,15 @@ def evaluate_step(
     batch: ArrayLike = 1,
     context: ArrayLike = 1,
     new: ArrayLike | None = None,
-    plan: Plan | str | Sequence[Plan | str] = "tp1",
+    plan: Plan | str | Sequence[Plan | str] | Plans | Mapping[str, Any] = "tp1",
     bits: Bits | None = None,
     all_logits: bool = False,
     imbalance: float = 1.0,
     beside: Sequence[Share] = (),
+    overrides: Mapping[str, ArrayLike] | None = None,
+    strict: bool = True,
 ) -> StepCost:
-    """Cost of steps of a language model; sizes and plans broadcast to B rows.
+    """Cost of steps of a language model; sizes, plans and hardware broadcast to B rows.
 
     Args:
         model: A model, the name of a shipped one, or a config.
@@ -162,12 +67,17 @@ def evaluate_step(
         batch: Requests.
         context: Tokens in each one's cache after the step.
         new: New tokens of each; default all (prefill) or one (decode).
-        plan: Degrees of parallelism, or one for each row.
+        plan: Degrees of parallelism and placement: one, one for each row, or columns
+            (:class:`archsim.system.llm.rows.Plans`).
         bits: Bits an element by what it is.
         all_logits: Score every token rather than the last of each request.
         imbalance: Load of the fullest group of experts over the mean, which the others wait for.
         beside: Requests of other kinds in the same step (chunks of prompts beside decoding), which
             share its weights; ``batch`` may then be 0 where a row has none of a kind.
+        overrides: Values of the machine's fields by dotted path, one or one for each row, as
+            :func:`archsim.hardware.resolve_node` takes them.
+        strict: Refuse rows that no machine or model allows; else price them as if they were
+            possible and say how far beyond they are (``StepCost.excess``).
 
     Raises:
         InputError: A size that is no positive whole number, a plan that needs more devices than the
@@ -181,6 +91,10 @@ def evaluate_step(
         ...                       beside=[Share(batch=1, new=512, context=2048)])
         >>> float(mixed.tokens[0]), bool(mixed.latency_s[0] > cost.latency_s[0])
         (544.0, True)
+        >>> faster = {"tiers.hbm.bandwidth_bytes_per_s": [3.352e12, 4.8e12]}
+        >>> cost = evaluate_step("llama-3-70b", "h100x8", plan="tp8", overrides=faster)
+        >>> bool(cost.latency_s[0] > cost.latency_s[1])
+        True
     """
     if isinstance(model, str):
         model = load_model(model)
@@ -188,25 +102,41 @@ def evaluate_step(
         machine = load_machine(machine)
     if phase not in PHASES:
         raise InputError("no such phase", field="phase", found=phase, expected=" or ".join(PHASES))
-    given = [plan] if isinstance(plan, (Plan, str)) else list(plan)
-    plans = [Plan.parse(p) if isinstance(p, str) else p for p in given]
-    if new is None:
-        new = context if phase == "prefill" else 1
-    kinds = _kinds((Share(batch, new, context), *beside), len(plans))
-    rows = len(kinds[0]["batch"])
-    plans = plans * rows if len(plans) == 1 else plans
-    _check(model, machine, kinds, plans)
     if not 1 <= imbalance <= 1e6:
         raise InputError("must be at least 1", field="imbalance", found=imbalance)
-    work = _Evaluation(model, machine, phase, kinds, tuple(plans), bits or Bits(), imbalance)
-    return work.cost(all_logits)
+    plans = Plans.of(plan)
+    if new is None:
+        new = context if phase == "prefill" else 1
+    kinds = _kinds(model, (Share(batch, new, context), *beside))
+    given = {path: np.atleast_1d(values) for path, values in (overrides or {}).items()}
+    rows = _rows({**{n: c for kind in kinds for n, c in kind.items()}, **given, **plans.columns})
+    if (sum(kind["batch"] for kind in kinds) < 1).any():
+        raise InputError("a step needs at least one request", field="batch")
+    costs = []
+    for start in range(0, rows, BLOCK):
+        some = slice(start, min(start + BLOCK, rows))
+        many = some.stop - some.start
+
+        def block(columns: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+            return {n: c[some] if len(c) == rows else c for n, c in columns.items()}  # noqa: B023
+
+        node, links, pricer = _figures(machine, bits or Bits(), block(given))
+        part = Plans(block(plans.columns))
+        if strict:
+            check(part, machine, node, model.architecture, model.name)
+        sizes = [{n: np.broadcast_to(c, (many,)) for n, c in block(kind).items()} for kind in kinds]
+        work = _Evaluation(
+            model, machine, phase, sizes, part.spread(many), node, links, pricer, imbalance
+        )
+        costs.append(work.cost(all_logits))
+    return StepCost.joined(costs)
 
 
-def _kinds(shares: Sequence[Share], plans: int) -> list[dict[str, Floats]]:
-    """Sizes of every kind of requests, one row a step.
+def _kinds(model: LanguageModel, shares: Sequence[Share]) -> list[dict[str, Floats]]:
+    """Sizes of every kind of requests.
 
     Raises:
-        InputError: A size is no whole number in its range, or a row has no requests.
+        InputError: A size is no whole number in its range, or tokens lie outside of the context.
     """
     least = 0 if len(shares) > 1 else 1
     kinds = [
@@ -214,18 +144,21 @@ def _kinds(shares: Sequence[Share], plans: int) -> list[dict[str, Floats]]:
          "context": _counts("context", share.context)}
         for share in shares
     ]  # fmt: skip
-    every = [column for kind in kinds for column in kind.values()]
-    shape = np.broadcast_shapes(*(column.shape for column in every), (plans,))
-    if len(shape) != 1:
-        raise InputError("sizes must be numbers or one-dimensional", found=shape)
-    kinds = [{n: np.broadcast_to(c, shape).astype(float) for n, c in k.items()} for k in kinds]
-    if (sum(kind["batch"] for kind in kinds) < 1).any():
-        raise InputError("a step needs at least one request", field="batch")
+    for sizes in kinds:
+        _rows(sizes)
+        if (sizes["context"] < sizes["new"]).any():
+            raise InputError("the context includes the new tokens", field="context")
+        if not model.architecture.causal and (sizes["context"] != sizes["new"]).any():
+            raise InputError(
+                "an encoder has no cache (phase prefill)", source=model.name, field="new"
+            )
     return kinds
 
 
-def _counts(name: str, value: ArrayLike, least: int = 1) -> NDArray[np.float64]:
+def _counts(name: str, value: ArrayLike, least: int = 1) -> Floats:
     values = np.atleast_1d(np.asarray(value, dtype=float))
+    if values.ndim != 1:
+        raise InputError("sizes must be numbers or one-dimensional", found=values.shape, field=name)
     good = np.isfinite(values) & (values >= least) & (values == np.rint(values)) & (values < 2**40)
     if not values.size or not good.all():
         found = values[~good][0] if values.size else value
@@ -233,46 +166,50 @@ def _counts(name: str, value: ArrayLike, least: int = 1) -> NDArray[np.float64]:
     return values
 
 
-def _check(
-    model: LanguageModel,
-    machine: Machine,
-    kinds: Sequence[Mapping[str, Floats]],
-    plans: Sequence[Plan],
-) -> None:
-    arch = model.architecture
-    for sizes in kinds:
-        if (sizes["context"] < sizes["new"]).any():
-            raise InputError("the context includes the new tokens", field="context")
-        if not arch.causal and (sizes["context"] != sizes["new"]).any():
+def _rows(columns: Mapping[str, Any]) -> int:
+    """How many rows columns of one or of that many make."""
+    lengths = {name: len(column) for name, column in columns.items()}
+    rows = max(lengths.values())
+    for name, length in lengths.items():
+        if length not in (1, rows):
             raise InputError(
-                "an encoder has no cache (phase prefill)", source=model.name, field="new"
+                "as many values as rows, or one", field=name, found=length, expected=str(rows)
             )
-    devices = machine.instances()
-    for plan in dict.fromkeys(plans):
-        if plan.weights is not None:
-            machine.item("tiers", plan.weights)
-        if plan.eager and not isinstance(machine.engines[0], GpuEngine):
-            raise InputError(
-                "eager execution is known of GPUs only", source=machine.name, field="plan",
-                found=str(plan),
-            )  # fmt: skip
-        if plan.devices > devices:
-            raise InputError(
-                "the plan needs more devices than the machine has",
-                source=machine.name, field="plan", found=str(plan), expected=f"at most {devices}",
-            )  # fmt: skip
-        if plan.pipeline > len(arch.layers):
-            raise InputError(
-                "more stages than layers", source=model.name, field="plan", found=str(plan),
-                expected=f"at most {len(arch.layers)}",
-            )  # fmt: skip
+    return rows
+
+
+def _figures(
+    machine: Machine, bits: Bits, overrides: Mapping[str, NDArray[Any]]
+) -> tuple[NodeTable, list[Level], Roofline]:
+    return _resolved(machine, bits, overrides) if overrides else _shipped(machine, bits)
 
 
 @lru_cache(maxsize=64)
-def _figures(machine: Machine, bits: Bits) -> tuple[NodeTable, list[Level], Roofline]:
+def _shipped(machine: Machine, bits: Bits) -> tuple[NodeTable, list[Level], Roofline]:
     """What of a machine stays the same from step to step; nothing changes them."""
-    node = resolve_node(machine)
+    return _resolved(machine, bits, {})
+
+
+def _resolved(
+    machine: Machine, bits: Bits, overrides: Mapping[str, NDArray[Any]]
+) -> tuple[NodeTable, list[Level], Roofline]:
+    node = resolve_node(machine, overrides)
     return node, collectives.levels(machine, node), pricer_for(machine, node, bits)
+
+
+@dataclass(frozen=True, eq=False)
+class Far:
+    """What lies in another tier than the engine's, of one device; float64[B].
+
+    Attributes:
+        held: Bytes there, of all micro-batches.
+        read: Bytes fetched in a pass of one stage.
+        written: Bytes put there in one.
+    """
+
+    held: Floats
+    read: Floats
+    written: Floats
 
 
 class _Evaluation:
@@ -284,135 +221,146 @@ class _Evaluation:
         machine: Machine,
         phase: str,
         kinds: Sequence[Mapping[str, Floats]],
-        plans: tuple[Plan, ...],
-        bits: Bits,
+        plans: Plans,
+        node: NodeTable,
+        links: list[Level],
+        pricer: Roofline,
         imbalance: float,
     ) -> None:
         self.model, self.machine, self.phase = model, machine, phase
-        self.plans, self.bits = plans, bits
+        self.plans, self.bits = plans, pricer.bits
         self.tokens = sum(kind["batch"] * kind["new"] for kind in kinds)
-        self.node, self.links, self.pricer = _figures(machine, bits)
-
-        def column(name: str) -> Floats:
-            return np.array([getattr(plan, name) for plan in plans], dtype=float)
-
-        self.pipeline, self.micro = column("pipeline"), column("micro_batches")
-        self.ladder = np.array([plan.ladder for plan in plans])
-        self.eager = np.array([plan.eager for plan in plans])
-        self.devices = np.array([plan.devices for plan in plans], dtype=float)
-        cuts = {name: column(name) for name in ("tensor", "data", "expert")}
+        self.node, self.links, self.pricer = node, links, pricer
+        self.pipeline, self.micro = plans["pipeline"], plans["micro_batches"]
+        self.devices = plans.devices
+        self.stage_devices = plans.group
+        self.eager = plans["eager"] if plans["eager"].any() else None
         parts = [{**kind, "batch": np.ceil(kind["batch"] / self.micro)} for kind in kinds]
+        cuts = {name: plans[name] for name in ("tensor", "data", "expert")}
         self.grid = grid_of(parts, cuts, imbalance)
-        zero = np.zeros(len(plans))
+        self.zero = np.zeros(len(self.pipeline))
         self.calls_s: dict[str, Floats] = {}
         self.parts_s: dict[str, Floats] = {}
-        self.bound_s = {n: zero.copy() for n in ("compute", "memory", "overhead", "links")}
-        self.joules = zero.copy()
-        self.priced: dict[str, tuple[Call, Price]] = {}
-        self.weights, self.cache, self.workspace = zero.copy(), zero.copy(), zero.copy()
-        self.fetched, self.largest = zero.copy(), zero.copy()
+        self.bound_s = dict.fromkeys(("compute", "memory", "overhead", "links"), self.zero)
+        self.joules = self.workspace = self.traffic = self.kernels = self.zero
+        #: By the sizes calls share (kept, so that their identity stays theirs): the price.
+        self.priced: dict[tuple[str, int], tuple[Any, Price]] = {}
 
-    def run(self, calls: Sequence[Call], times: float) -> Floats:
-        """Price calls that happen ``times`` a pass; returns their seconds together."""
-        total = np.zeros(len(self.plans))
-        products = [call for call in calls if call.kind == "gemm" and self._known(call) is None]
+    # ------------------------------------------------------------------------ prices of calls
+
+    def prices(self, calls: Sequence[Call]) -> list[Price]:
+        """Price of every call; those that share their sizes are priced once."""
+        fresh = {self._key(call): call for call in calls if self._key(call) not in self.priced}
+        products = [call for call in fresh.values() if call.kind == "gemm"]
         if products:
             for call, price in zip(products, self.pricer.gemms(products), strict=True):
                 self._keep(call, price)
-        sides = {(part, kind): np.zeros(len(self.plans)) for part in "ab" for kind in "wr"}
-        for call in calls:
-            if call.kind in ("all_reduce", "all_to_all"):
-                seconds = self._collective(call, times)
-            else:
-                seconds = self._kernel(call, times)
-            total += seconds
-            kind = "r" if call.kind == "all_reduce" else "w"
-            sides["a" if call.name.startswith("mixer") else "b", kind] += seconds
-            self._add(self.calls_s, call.name, seconds * times)
-            self._add(self.parts_s, _part(call), seconds * times)
-        # Ladder: the sum after one part runs beside the work of the other.
-        hidden = np.minimum(sides["a", "w"], sides["b", "r"])
-        hidden += np.minimum(sides["b", "w"], sides["a", "r"])
-        hidden = np.where(self.ladder, hidden, 0.0)
-        self._add(self.parts_s, "collectives", -hidden * times)
-        self.bound_s["links"] -= hidden * times
-        return (total - hidden) * times
+        for key, call in fresh.items():
+            if key not in self.priced:
+                if call.kind in ("all_reduce", "all_to_all"):
+                    self.priced[key] = call.sizes, self._collective(call)
+                else:
+                    self._keep(call, self.pricer.price(call))
+        return [self.priced[self._key(call)][1] for call in calls]
 
-    def _kernel(self, call: Call, times: float) -> Floats:
-        price = self._price(call)
-        if call.kind in ("attention", "latent") and self.eager.any():
-            size = call.sizes  # scores, before and after the softmax
-            scores = size["requests"] * size["heads"] * size["new"] * size["context"]
-            if call.present is not None:
-                scores = scores * call.present
-            scores = np.where(self.eager, 2.0 * scores * self.bits.activation / 8, 0.0)
-            self.workspace = np.maximum(self.workspace, scores)
-        every = np.broadcast_to(price.seconds, self.joules.shape)
-        self.joules += times * price.joules * self.devices / self.pipeline
-        compute, memory = price.compute_s, price.memory_s
-        longest = np.minimum(np.maximum(compute, memory), price.seconds)
-        self.bound_s["compute"] += times * np.where(compute > memory, longest, 0.0)
-        self.bound_s["memory"] += times * np.where(compute > memory, 0.0, longest)
-        self.bound_s["overhead"] += times * (price.seconds - longest)
-        if call.kind == "gemm":
-            m, n, k = (call.sizes[x] for x in "mnk")
-            self.workspace = np.maximum(self.workspace, m * (k + n) * self.bits.activation / 8)
-        return every
+    @staticmethod
+    def _key(call: Call) -> tuple[str, int]:
+        return call.kind + call.operation, id(call.sizes)
 
-    def _price(self, call: Call) -> Price:
-        """Price of a kernel; layers that differ elsewhere share theirs."""
-        before = self._known(call)
-        if before is not None:
-            return before
-        return self._keep(call, self.pricer.price(call))
-
-    def _known(self, call: Call) -> Price | None:
-        before = self.priced.get(call.name)
-        return before[1] if before is not None and before[0].same(call) else None
-
-    def _keep(self, call: Call, price: Price) -> Price:
-        if self.eager.any():
+    def _keep(self, call: Call, price: Price) -> None:
+        if self.eager is not None:
             price = self.pricer.eager(call).where(self.eager, price)
         if call.present is not None:
             price = price.where(call.present, NOTHING)
-        self.priced[call.name] = call, price
-        return price
+        self.priced[self._key(call)] = call.sizes, price
 
-    def _collective(self, call: Call, times: float) -> Floats:
-        members = np.broadcast_to(call.sizes["members"], self.joules.shape)
+    def _collective(self, call: Call) -> Price:
+        """Seconds, and joules of one device on average."""
         seconds, joules = self.pricer.collective(call, self.links)
-        groups = self.devices / self.pipeline / members
-        self.joules += times * joules * groups
-        self.bound_s["links"] += times * seconds
-        return seconds
+        return Price(seconds, joules / call.sizes["members"], self.zero, self.zero, self.zero)
 
-    @staticmethod
-    def _add(into: dict[str, Floats], name: str, value: Floats) -> None:
-        into[name] = into.get(name, np.zeros_like(value)) + value
+    # ------------------------------------------------------------------------ sums over calls
+
+    def run(self, calls: Sequence[tuple[Call, float]]) -> Floats:
+        """Account for calls and how often a pass makes each; returns their seconds together."""
+        total, joules = self.zero, self.zero
+        bounds = {name: self.zero for name in self.bound_s}
+        for (call, times), price in zip(calls, self.prices([c for c, _ in calls]), strict=True):
+            seconds = times * price.seconds
+            total = total + seconds
+            joules = joules + times * price.joules
+            _add(self.calls_s, call.name, seconds)
+            _add(self.parts_s, _part(call), seconds)
+            if call.kind in ("all_reduce", "all_to_all"):
+                bounds["links"] = bounds["links"] + seconds
+                continue
+            self.traffic = self.traffic + times * price.bytes
+            self.kernels = self.kernels + times * (1.0 if call.present is None else call.present)
+            longest = np.minimum(np.maximum(price.compute_s, price.memory_s), price.seconds)
+            computing = price.compute_s > price.memory_s
+            most = times * longest
+            bounds["compute"] = bounds["compute"] + np.where(computing, most, 0.0)
+            bounds["memory"] = bounds["memory"] + np.where(computing, 0.0, most)
+            bounds["overhead"] = bounds["overhead"] + (seconds - most)
+            self._scratch(call)
+        self.joules = self.joules + joules * self.stage_devices
+        self.bound_s = {name: self.bound_s[name] + value for name, value in bounds.items()}
+        return total
+
+    def _scratch(self, call: Call) -> None:
+        """Bytes a call works with beside weights and caches."""
+        size, act = call.sizes, self.bits.activation / 8
+        if call.kind == "gemm":
+            held = size["m"] * (size["k"] + size["n"]) * act
+            self.workspace = np.maximum(self.workspace, held)
+        elif call.kind in ("attention", "latent") and self.eager is not None:
+            # scores, before and after the softmax
+            scores = size["requests"] * size["heads"] * size["new"] * size["context"]
+            there = self.eager if call.present is None else self.eager & call.present
+            scores = np.where(there, 2.0 * scores * act, 0.0)
+            self.workspace = np.maximum(self.workspace, scores)
+
+    def _hidden(self, calls: Sequence[Call]) -> Floats:
+        """Ladder: the sum after one part of a layer runs beside the work of the other."""
+        sides = {(part, kind): self.zero for part in "ab" for kind in "wr"}
+        for call, price in zip(calls, self.prices(calls), strict=True):
+            side = (
+                "a" if call.name.startswith("mixer") else "b",
+                "r" if call.kind == "all_reduce" else "w",
+            )
+            sides[side] = sides[side] + price.seconds
+        hidden = np.minimum(sides["a", "w"], sides["b", "r"])
+        hidden = hidden + np.minimum(sides["b", "w"], sides["a", "r"])
+        return np.where(self.plans["ladder"], hidden, 0.0)
+
+    # ------------------------------------------------------------------------ the whole step
 
     def cost(self, all_logits: bool) -> StepCost:
         """Price everything and put the stages together."""
-        arch, grid = self.model.architecture, self.grid
+        arch, grid, plans = self.model.architecture, self.grid, self.plans
         depth = len(arch.layers)
         stage = np.ceil(depth / self.pipeline) / depth  # of the layers, in the fullest stage
-        body = np.zeros(len(self.plans))
-        for layer, count in Counter(arch.layers).items():
-            calls = mixed_layer_calls(arch, layer, grid, self.bits)
-            body = body + self.run(calls, float(count))
-            held = sum(call.weight_bytes + call.idle_bytes for call in calls)
-            self.weights = self.weights + held * count * stage
-            self.fetched = self.fetched + sum(call.weight_bytes for call in calls) * count * stage
-            self.largest = np.maximum(self.largest, held)
-            self.cache = self.cache + mixed_cache_bytes(layer, grid, self.bits) * count * stage
+        made = StepCalls(arch, grid, self.bits)
+        layers = [(made.of(layer), float(n), layer) for layer, n in arch.distinct_layers]
+        often: dict[int, tuple[Call, float]] = {}
+        for calls, count, _ in layers:
+            for call in calls:
+                often[id(call)] = call, often.get(id(call), (call, 0.0))[1] + count
+        body = self.run(list(often.values()))
+        if plans["ladder"].any():
+            hidden = sum(count * self._hidden(calls) for calls, count, _ in layers)
+            body = body - hidden
+            _add(self.parts_s, "collectives", -hidden)
+            self.bound_s["links"] = self.bound_s["links"] - hidden
         ends = end_calls(arch, grid, self.bits, all_logits)
-        tail = self.run(ends, 1.0)
-        ends_held = sum(call.weight_bytes + call.idle_bytes for call in ends)
-        cached = self.cache * self.micro if arch.causal else np.zeros_like(self.cache)
-        far, waited, joules_far = self._stream(body * stage)
+        tail = self.run([(call, 1.0) for call in ends])
+        memory, far = self._memory(layers, ends, stage)
+        waited, joules_far = self._stream(far, body * stage)
+        short = self._short(far)
         body = body + waited / stage
         once = body + tail
         handed = grid.tokens * arch.width * self.bits.activation / 8 / grid.tensor
-        send, joules = collectives.point_to_point(self.links, grid.tensor * grid.data, handed)
+        send, joules = collectives.point_to_point(self.links, self.stage_devices, handed)
         send = np.where(self.pipeline > 1, send, 0.0)
         slowest = body * stage + tail + send
         through = once + (self.pipeline - 1) * send
@@ -420,53 +368,99 @@ class _Evaluation:
             latency = np.maximum(through, self.micro * slowest)
         else:
             latency = through + (self.micro - 1) * slowest
-        self.parts_s["streaming"] = waited / stage
-        self.bound_s["streaming"] = waited / stage
+        self.parts_s["streaming"] = self.bound_s["streaming"] = waited / stage
         self.parts_s["pipeline"] = latency - once
-        energy = (self.joules + joules_far) * self.micro + self._sent(joules)
+        senders = self.stage_devices * (self.pipeline - 1)
+        energy = (self.joules + joules_far + joules * senders) * self.micro
         energy = energy + self._idle_w() * latency
-        held = self.weights + ends_held
-        memory = {"weights": held, "cache": cached, "workspace": self.workspace}
-        capacity = float(self.node.tiers[self.pricer.tier_name]["capacity_bytes"][0])
+        capacity = self.node.tiers[self.pricer.tier_name]["capacity_bytes"]
         return StepCost(
-            self.model.name, self.machine.name, self.phase, latency, self.tokens, energy, memory,
-            capacity, far, self.parts_s, self.calls_s, self.bound_s, self.plans,
+            self.model.name, self.machine.name, self.phase, latency,
+            self.tokens, energy, memory,
+            np.broadcast_to(capacity, latency.shape), short, self.parts_s, self.calls_s,
+            self.bound_s, excesses(plans, self.machine, self.node, arch), plans,
+            self.traffic, self.kernels,
         )  # fmt: skip
 
-    def _stream(self, body: Floats) -> tuple[Floats, Floats, Floats]:
-        """Weights of layers that lie in another tier (those of the two ends stay).
+    def _memory(
+        self, layers: Sequence[tuple[Sequence[Call], float, Layer]], ends: Sequence[Call],
+        stage: Floats,
+    ) -> tuple[dict[str, Floats], dict[str, Far]]:  # fmt: skip
+        """Bytes one device holds by what, and what lies in other tiers, by tier."""
+        zero = self.zero
+        sums = {name: zero for name in ("weights", "fetched", "cache", "read", "written")}
+        largest = dict.fromkeys(PLACED, zero)
+        for calls, count, layer in layers:
+            used = sum((call.weight_bytes for call in calls), zero)
+            held = used + sum((call.idle_bytes for call in calls), zero)
+            figures = {"weights": held, "fetched": used}
+            if self.model.architecture.causal:
+                cache = mixed_cache_bytes(layer, self.grid, self.bits)
+                read, written = mixed_cache_moved(layer, self.grid, self.bits)
+                figures |= {"cache": cache, "read": read, "written": written}
+            for name, value in figures.items():
+                sums[name] = sums[name] + value * count
+                if name in PLACED:
+                    largest[name] = np.maximum(largest[name], value)
+        sums = {name: value * stage for name, value in sums.items()}
+        whole = {"weights": sums["weights"], "cache": sums["cache"] * self.micro}
+        moved = {"weights": (sums["fetched"], zero), "cache": (sums["read"], sums["written"])}
+        far: dict[str, Far] = {}
+        for role in PLACED:
+            names = set(self.plans[role].tolist()) - {"", self.pricer.tier_name}
+            for name in sorted(names):
+                share = np.where(self.plans[role] == name, self.plans[f"{role}_share"], 0.0)
+                into = far.setdefault(name, Far(zero, zero, zero))
+                read, written = moved[role]
+                far[name] = Far(
+                    into.held + share * whole[role], into.read + share * read,
+                    into.written + share * written,
+                )  # fmt: skip
+                # Only the layer that runs and the one that comes are held here.
+                here = (1.0 - share) * whole[role] + share * 2.0 * largest[role]
+                whole[role] = np.where(share > 0, here, whole[role])
+        held = sum((call.weight_bytes + call.idle_bytes for call in ends), whole["weights"])
+        return {"weights": held, "cache": whole["cache"], "workspace": self.workspace}, far
 
-        Each micro-batch fetches them anew.
+    def _stream(self, far: Mapping[str, Far], body: Floats) -> tuple[Floats, Floats]:
+        """Weights and caches of layers that lie in other tiers (weights of the two ends stay).
+
+        Each micro-batch fetches them anew, one tier after the other, while other layers run.
 
         Returns:
-            Bytes that tier lacks, seconds a stage waits for weights in a pass, joules of all
-            devices.
+            Seconds a stage waits for them in a pass, and joules of all devices.
         """
-        short, waited, joules = (np.zeros_like(body) for _ in range(3))
-        home = self.pricer.tier_name
-        for name in {plan.weights for plan in self.plans} - {None, home}:
-            here = np.array([plan.weights == name for plan in self.plans])
-            path = tier_path(self.machine, self.node, str(name), home)
-            tier = self.node.tiers[str(name)]
-            share = self.weights * self.devices / tier["instances"]
-            short = np.where(here, np.maximum(share - tier["capacity_bytes"], 0.0), short)
-            waited = np.where(here, np.maximum(path.seconds(self.fetched) - body, 0.0), waited)
-            moved = self.fetched * self.devices * path.joules_per_byte
-            joules = np.where(here, moved, joules)
-            # Only the layer that runs and the one that comes are held.
-            self.weights = np.where(here, 2.0 * self.largest, self.weights)
-        return short, waited, joules
+        seconds, joules, home = self.zero, self.zero, self.pricer.tier_name
+        for name, part in far.items():
+            for way, moved in (((name, home), part.read), ((home, name), part.written)):
+                path = tier_path(self.machine, self.node, *way)
+                seconds = seconds + np.where(moved > 0, path.seconds(moved), 0.0)
+                joules = joules + moved * self.devices * path.joules_per_byte
+        return np.maximum(seconds - body, 0.0), joules
 
-    def _sent(self, joules: Floats) -> Floats:
-        """Energy of handing activations from stage to stage."""
-        senders = self.devices / self.pipeline * (self.pipeline - 1)
-        return joules * senders * self.micro
+    def _short(self, far: Mapping[str, Far]) -> Floats:
+        """Bytes that other tiers lack, over all of one tier's instances alike."""
+        short = self.zero
+        for name, part in far.items():
+            tier = self.node.tiers[name]
+            share = part.held * self.devices / tier["instances"]
+            short = short + np.maximum(share - tier["capacity_bytes"], 0.0)
+        return short
 
-    def _idle_w(self) -> float:
-        parts = self.machine.parts
-        return sum(
-            (p.idle_w or 0.0) * p.per_group * self.machine.instances(p.within) for p in parts
+    def _idle_w(self) -> Floats | float:
+        """Standing power of the machine's parts; memory beyond (or below) the shipped adds its."""
+        power = sum(
+            np.nan_to_num(part["idle_w"]) * part["instances"] for part in self.node.parts.values()
         )
+        shipped = _shipped(self.machine, self.bits)[0].tiers
+        for name, tier in self.node.tiers.items():
+            more = tier["background_power_w"] - shipped[name]["background_power_w"]
+            power = power + more * tier["instances"]
+        return power
+
+
+def _add(into: dict[str, Floats], name: str, value: Floats) -> None:
+    into[name] = into[name] + value if name in into else value
 
 
 def _part(call: Call) -> str:

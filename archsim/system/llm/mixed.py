@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from archsim.system.llm.calls import Call, Grid, cache_bytes, layer_calls
+from archsim.system.llm.calls import Call, Grid, LayerCalls, cache_bytes, cache_moved
 from archsim.workload.architecture import Architecture, Layer
 from archsim.workload.steps import Bits
 
@@ -47,12 +48,12 @@ class MixedGrid(Grid):
 
     parts: tuple[Grid, ...] = ()
 
-    @property
+    @cached_property
     def requests(self) -> Floats:
         """Requests of one device's group (of the fullest)."""
         return sum(part.requests for part in self.parts)  # type: ignore[return-value]
 
-    @property
+    @cached_property
     def tokens(self) -> Floats:
         """New tokens of one device's group."""
         return sum(part.tokens for part in self.parts)  # type: ignore[return-value]
@@ -87,28 +88,51 @@ def of_sequences(call: Call) -> bool:
     return call.kind in ("attention", "latent") or call.name.endswith((".recurrence", ".up_kv"))
 
 
-def mixed_layer_calls(arch: Architecture, layer: Layer, grid: Grid, bits: Bits) -> list[Call]:
-    """The calls of one layer on one device, whatever the requests.
+class StepCalls:
+    """The calls of a model's layers on one device, whatever the requests.
 
-    Those of one kind's sequences are named by its number: ``mixer.1.attend``.
+    Those of one kind's sequences are named by its number: ``mixer.1.attend``. Parts that layers
+    have in common are made once.
+
+    Args:
+        arch: The model.
+        grid: The steps.
+        bits: Bits an element.
     """
-    whole = layer_calls(arch, layer, grid, bits)
-    if not isinstance(grid, MixedGrid):
-        return whole
-    own = [layer_calls(arch, layer, part, bits) for part in grid.parts]
-    found: list[Call] = []
-    for index, call in enumerate(whole):
-        kinds = [calls[index] for calls in own]
+
+    def __init__(self, arch: Architecture, grid: Grid, bits: Bits) -> None:
+        self.whole = LayerCalls(arch, grid, bits)
+        self.grids = grid.parts if isinstance(grid, MixedGrid) else ()
+        self.kinds = [LayerCalls(arch, part, bits) for part in self.grids]
+        self._made: dict[int, list[Call]] = {}
+
+    def of(self, layer: Layer) -> list[Call]:
+        """The calls of one layer, in order."""
+        whole = self.whole.of(layer)
+        if not self.kinds:
+            return whole
+        own = [kind.of(layer) for kind in self.kinds]
+        found: list[Call] = []
+        for index, call in enumerate(whole):
+            if id(call) not in self._made:
+                self._made[id(call)] = self._split(call, [calls[index] for calls in own])
+            found += self._made[id(call)]
+        return found
+
+    def _split(self, call: Call, kinds: Sequence[Call]) -> list[Call]:
         if not of_sequences(call):
-            found.append(call)
-        elif call.kind == "gemm":
+            return [call]
+        if call.kind == "gemm":
             rows = sum(kind.sizes["m"] for kind in kinds)
             macs = sum(kind.macs for kind in kinds)
-            found.append(replace(call, sizes={**call.sizes, "m": rows}, macs=macs))
-        else:
-            pairs = zip(kinds, grid.parts, strict=True)
-            found += [_alone(kind, part, number) for number, (kind, part) in enumerate(pairs)]
-    return found
+            return [replace(call, sizes={**call.sizes, "m": rows}, macs=macs)]
+        pairs = zip(kinds, self.grids, strict=True)
+        return [_alone(kind, part, number) for number, (kind, part) in enumerate(pairs)]
+
+
+def mixed_layer_calls(arch: Architecture, layer: Layer, grid: Grid, bits: Bits) -> list[Call]:
+    """The calls of one layer on one device, see :class:`StepCalls`."""
+    return StepCalls(arch, grid, bits).of(layer)
 
 
 def _alone(call: Call, part: Grid, number: int) -> Call:
@@ -124,3 +148,11 @@ def mixed_cache_bytes(layer: Layer, grid: Grid, bits: Bits) -> Floats:
     """Bytes of cache and state that one device holds for one layer, whatever the requests."""
     parts = grid.parts if isinstance(grid, MixedGrid) else (grid,)
     return sum(cache_bytes(layer, part, bits) for part in parts)  # type: ignore[return-value]
+
+
+def mixed_cache_moved(layer: Layer, grid: Grid, bits: Bits) -> tuple[Floats, Floats]:
+    """Bytes of a layer's caches that a step reads and writes, whatever the requests."""
+    parts = grid.parts if isinstance(grid, MixedGrid) else (grid,)
+    moved = [cache_moved(layer, part, cache_bytes(layer, part, bits)) for part in parts]
+    read, written = zip(*moved, strict=True)
+    return sum(read), sum(written)  # type: ignore[return-value]

@@ -2,12 +2,13 @@
 
 ``Roofline`` prices every call by the engine's peak rate and the tier's bandwidth: a bound no device
 beats. ``GpuPricer`` replaces what ``archsim.models.gpu`` models better. A new kind of engine is one
-class with a method a kind of call.
+class with a method a kind of call, and one row of ``PRICERS``. Figures of the machine and sizes of
+the calls are arrays over the same rows, so that every row may have hardware of its own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING
 
@@ -15,14 +16,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archsim.errors import InputError
-from archsim.hardware import GpuEngine, Machine, NodeTable, SpatialEngine, VectorEngine
+from archsim.hardware import Machine, NodeTable, SpatialEngine, VectorEngine
 from archsim.hardware.devices import RatedEngine
 from archsim.system.llm.calls import Call
 from archsim.system.llm.collectives import Level, all_reduce, all_to_all
+from archsim.system.llm.gpu_rows import device_rows, where
 from archsim.workload.steps import Bits
 
 if TYPE_CHECKING:
-    from archsim.models.gpu import GpuCost
+    from archsim.models.gpu import GpuCost, GpuDevice
 
 Floats = NDArray[np.float64]
 
@@ -133,14 +135,8 @@ class Roofline:
             self.j_per_flop = np.nan_to_num(figures[f"rates.{self.dtype}.energy_j_per_flop"])
 
     def price(self, call: Call) -> Price:
-        """Cost of a call that is no collective."""
-        return {
-            "gemm": self.gemm,
-            "moe": self.moe,
-            "vector": self.vector,
-            "attention": self.attention,
-            "latent": self.latent,
-        }[call.kind](call)
+        """Cost of a call that is no collective, by the method named as its kind."""
+        return getattr(self, call.kind)(call)
 
     def eager(self, call: Call) -> Price:
         """Cost of a call started by the host, unfused.
@@ -183,8 +179,9 @@ class Roofline:
 
     def vector(self, call: Call) -> Price:
         """A vector kernel (with the products a recurrence makes)."""
-        macs = np.broadcast_to(np.asarray(call.macs, float), call.sizes["ops"].shape)
-        return self.bound(2.0 * macs, call.sizes["ops"], call.sizes["bytes"] + call.weight_bytes)
+        return self.bound(
+            2.0 * np.asarray(call.macs), call.sizes["ops"], call.sizes["bytes"] + call.weight_bytes
+        )
 
     def attention(self, call: Call) -> Price:
         """Attention over a cache; a causal kernel skips half of the new tokens' square."""
@@ -232,41 +229,35 @@ class GpuPricer(Roofline):
 
     def __init__(self, machine: Machine, node: NodeTable, bits: Bits) -> None:
         super().__init__(machine, node, bits)
-        from archsim.models.gpu import constants_for, from_machine
+        from archsim.models.gpu import constants_for
 
-        # The standing power of the machine's parts is added once, where the step is put together.
-        self.device = replace(from_machine(machine), idle_w=0.0)
+        self.device = device_rows(machine, node)
         self.constants = constants_for(self.device)
+        self.kv_dtype = dtype_of(Bits(activation=bits.kv), ("fp8", "bf16", "fp32"))
         kernel = self.constants.kernel("vector")
         self.launch = np.full(1, kernel["launch_s"])
         self.bandwidth = self.bandwidth * kernel["memory_efficiency"]
 
     def gemm(self, call: Call) -> Price:
-        """A matrix product, on the distinct sizes only."""
+        """A matrix product."""
         return self.gemms([call])[0]
 
     def gemms(self, calls: Sequence[Call]) -> list[Price]:
         """Matrix products in one evaluation, which costs little more than one alone."""
         from archsim.models.gpu import evaluate_gemm
 
-        found = []
-        for call in calls:
-            sizes = np.empty((4, len(call.sizes["m"])))
-            sizes[0], sizes[1], sizes[2] = (call.sizes[x] for x in "mnk")
-            sizes[3] = call.weight_bytes
-            found.append(_distinct(sizes))
-        m, n, k, held = np.concatenate([unique for unique, _ in found], axis=1)
+        sizes = np.empty((4, len(calls), *np.shape(calls[0].sizes["m"])))
+        for at, call in enumerate(calls):
+            for row, name in enumerate("mnk"):
+                sizes[row, at] = call.sizes[name]
+            sizes[3, at] = call.weight_bytes
+        m, n, k, held = sizes
         cost = evaluate_gemm(
             self.device, m, n, k, self.dtype, weight_bytes=held / (n * k), constants=self.constants
         )
-        parts = np.stack([cost.latency_s, cost.energy_j, cost.parts_s["compute_s"],
-                          cost.parts_s["memory_s"], cost.dram_bytes])  # fmt: skip
-        prices, start = [], 0
-        for unique, back in found:
-            end = start + unique.shape[1]
-            prices.append(Price(*parts[:, start:end][:, back]))
-            start = end
-        return prices
+        columns = (cost.latency_s, cost.energy_j, cost.parts_s["compute_s"],
+                   cost.parts_s["memory_s"], cost.dram_bytes)  # fmt: skip
+        return [Price(*(column[at] for column in columns)) for at in range(len(calls))]
 
     def moe(self, call: Call) -> Price:
         """Experts of one device, all with the same load."""
@@ -331,70 +322,67 @@ class GpuPricer(Roofline):
         alone = members <= 1
         return np.where(alone, 0.0, seconds), np.where(alone, 0.0, joules)
 
+    def _either(
+        self, call: Call, first: NDArray[np.bool_],
+        one: Callable[[GpuDevice, dict[str, Floats]], GpuCost],
+        other: Callable[[GpuDevice, dict[str, Floats]], GpuCost],
+    ) -> Price:  # fmt: skip
+        """One kernel for the rows where ``first`` holds, the other for the rest."""
+        sizes = dict(call.sizes)
+        if first.all() or not first.any():
+            return _price((one if first.all() else other)(self.device, sizes))
+        out = np.empty((len(fields(Price)), len(first)))
+        whole = self.device.rows(first.shape)
+        for mask, kernel in ((first, one), (~first, other)):
+            some = {n: np.broadcast_to(v, first.shape)[mask] for n, v in sizes.items()}
+            price = _price(kernel(where(whole, mask), some))
+            for row, f in zip(out, fields(Price), strict=True):
+                row[mask] = getattr(price, f.name)
+        return Price(*out)
+
+    def _prefill(self, device: GpuDevice, r: dict[str, Floats], kv: str | None) -> GpuCost:
+        from archsim.models.gpu import evaluate_prefill
+
+        return evaluate_prefill(
+            device, r["requests"], r["new"], r["heads"], r["kv_heads"], r["head_dim"],
+            "bf16" if self.bits.activation > 8 else "fp8", kv_dtype=kv, value_dim=r["value_dim"],
+            window=r.get("window", np.inf), past=r["context"] - r["new"],
+            constants=self.constants,
+        )  # fmt: skip
+
     def attention(self, call: Call) -> Price:
         """Decode or prefill attention."""
-        from archsim.models.gpu import evaluate_decode, evaluate_prefill
+        from archsim.models.gpu import evaluate_decode
+
+        kv = self.kv_dtype
+
+        def decode(device: GpuDevice, r: dict[str, Floats]) -> GpuCost:
+            return evaluate_decode(
+                device, r["requests"], r["context"], r["heads"], r["kv_heads"], r["head_dim"], kv,
+                window=r["window"], constants=self.constants,
+            )  # fmt: skip
 
         s = call.sizes
-        many = np.broadcast_arrays(*s.values())
-        unique, back = _distinct(np.stack(many))
-        u = dict(zip(s, unique, strict=True))
-        decode = (u["new"] == 1) & (u["head_dim"] == u["value_dim"])
-        out = np.empty((5, len(back) if not len(unique) else unique.shape[1]))
-        kv = dtype_of(Bits(activation=self.bits.kv), ("fp8", "bf16", "fp32"))
-        for mask, single in ((decode, True), (~decode, False)):
-            if not mask.any():
-                continue
-            r = {name: values[mask] for name, values in u.items()}
-            if single:
-                cost = evaluate_decode(
-                    self.device, r["requests"], r["context"], r["heads"], r["kv_heads"],
-                    r["head_dim"], kv, window=r["window"], constants=self.constants,
-                )  # fmt: skip
-            else:
-                cost = evaluate_prefill(
-                    self.device, r["requests"], r["new"], r["heads"], r["kv_heads"],
-                    r["head_dim"], "bf16" if self.bits.activation > 8 else "fp8", kv_dtype=kv,
-                    value_dim=r["value_dim"], window=r["window"], past=r["context"] - r["new"],
-                    constants=self.constants,
-                )  # fmt: skip
-            out[:, mask] = (cost.latency_s, cost.energy_j, cost.parts_s["compute_s"],
-                            cost.parts_s["memory_s"], cost.dram_bytes)  # fmt: skip
-        return Price(*(row[back] for row in out))
+        single = (s["new"] == 1) & (s["head_dim"] == s["value_dim"])
+        return self._either(call, single, decode, lambda d, r: self._prefill(d, r, kv))
 
     def latent(self, call: Call) -> Price:
         """Latent attention: absorbed as decode over one row a token, else as prefill.
 
         Several new tokens of an absorbed step are more queries that share the row (none is masked).
         """
-        from archsim.models.gpu import evaluate_decode, evaluate_prefill
+        from archsim.models.gpu import evaluate_decode
 
-        s = call.sizes
-        unique, back = _distinct(np.stack(np.broadcast_arrays(*s.values())))
-        u = dict(zip(s, unique, strict=True))
-        absorbed = u["absorbed"] > 0
-        out = np.empty((5, unique.shape[1]))
-        kv = dtype_of(Bits(activation=self.bits.kv), ("fp8", "bf16", "fp32"))
-        for mask, single in ((absorbed, True), (~absorbed, False)):
-            if not mask.any():
-                continue
-            r = {name: values[mask] for name, values in u.items()}
-            if single:
-                cost = evaluate_decode(
-                    self.device, r["requests"], r["context"], r["heads"] * r["new"], 1.0,
-                    r["head_dim"], kv, latent_value_dim=float(r["value_dim"][0]),
-                    constants=self.constants,
-                )  # fmt: skip
-            else:
-                cost = evaluate_prefill(
-                    self.device, r["requests"], r["new"], r["heads"], r["kv_heads"],
-                    r["head_dim"], "bf16" if self.bits.activation > 8 else "fp8",
-                    value_dim=r["value_dim"], past=r["context"] - r["new"],
-                    constants=self.constants,
-                )  # fmt: skip
-            out[:, mask] = (cost.latency_s, cost.energy_j, cost.parts_s["compute_s"],
-                            cost.parts_s["memory_s"], cost.dram_bytes)  # fmt: skip
-        return Price(*(row[back] for row in out))
+        kv = self.kv_dtype
+
+        def decode(device: GpuDevice, r: dict[str, Floats]) -> GpuCost:
+            return evaluate_decode(
+                device, r["requests"], r["context"], r["heads"] * r["new"], 1.0, r["head_dim"], kv,
+                latent_value_dim=float(r["value_dim"].flat[0]), constants=self.constants,
+            )  # fmt: skip
+
+        absorbed = call.sizes["absorbed"] > 0
+        return self._either(call, absorbed, decode, lambda d, r: self._prefill(d, r, None))
 
     def eager(self, call: Call) -> Price:
         """A call as PyTorch runs it without graphs: the host's time, attention unfused.
@@ -455,16 +443,10 @@ def _price(cost: GpuCost) -> Price:
                  cost.parts_s["memory_s"], cost.dram_bytes)  # fmt: skip
 
 
-def _distinct(columns: Floats) -> tuple[Floats, NDArray[np.intp]]:
-    """Distinct columns, and where each column is among them."""
-    if (columns == columns[:, :1]).all():
-        return columns[:, :1], np.zeros(columns.shape[1], dtype=np.intp)
-    unique, back = np.unique(columns, axis=1, return_inverse=True)
-    return unique, back.reshape(-1)
+#: How the calls of each kind of engine are priced; every other kind is a roofline.
+PRICERS: dict[str, Callable[[Machine, NodeTable, Bits], Roofline]] = {"gpu": GpuPricer}
 
 
 def pricer_for(machine: Machine, node: NodeTable, bits: Bits) -> Roofline:
-    """The best pricer for a machine: kernel models for GPUs, the roofline for all others."""
-    if isinstance(machine.engines[0], GpuEngine):
-        return GpuPricer(machine, node, bits)
-    return Roofline(machine, node, bits)
+    """The best pricer for a machine: by its first engine's kind, see :data:`PRICERS`."""
+    return PRICERS.get(machine.engines[0].kind, Roofline)(machine, node, bits)
