@@ -168,6 +168,12 @@ class DataflowEngine(RatedEngine):
     hardware_launch_latency_s: float | None = Field(
         default=None, ge=0, le=1, description="start of a kernel without the host, s"
     )
+    utilization: float = Field(
+        default=1.0, gt=0, le=1, description="share of the units that a kernel is laid on"
+    )
+    memory_efficiency: float = Field(
+        default=1.0, gt=0, le=1, description="share of the tier's bandwidth that streams reach"
+    )
 
 
 class Part(Strict):

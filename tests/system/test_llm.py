@@ -325,14 +325,6 @@ def test_a_tier_that_is_too_small_for_the_weights_is_a_result():
         run(plan="tp8+weights=tape")
 
 
-def test_an_expert_is_switched_at_the_rate_of_its_tier():
-    # SN40L (MICRO'24): eight sockets copy a Llama-2-7B from DDR to HBM at above 1 TB/s together.
-    machine = load_machine("sn40lx8")
-    path = tier_path(machine, resolve_node(machine), "ddr", "hbm")
-    held = 2 * load_model("llama-2-7b").parameters / 8
-    assert 8 * held / path.seconds(held)[0] > 1e12
-
-
 # --------------------------------------------------------------------------------- collectives
 
 

@@ -270,6 +270,7 @@ class _Evaluation:
     def _keep(self, call: Call, price: Price) -> None:
         if self.eager is not None:
             price = self.pricer.eager(call).where(self.eager, price)
+        price = self.pricer.launched(price, self.plans)
         if call.present is not None:
             price = price.where(call.present, NOTHING)
         self.priced[self._key(call)] = call.sizes, price
@@ -331,7 +332,31 @@ class _Evaluation:
             sides[side] = sides[side] + price.seconds
         hidden = np.minimum(sides["a", "w"], sides["b", "r"])
         hidden = hidden + np.minimum(sides["b", "w"], sides["a", "r"])
-        return np.where(self.plans["ladder"], hidden, 0.0)
+        alone = self.plans["unfused"] if self.pricer.fuses else True
+        return np.where(self.plans["ladder"] & alone, hidden, 0.0)
+
+    def _fused(self, layers: Sequence[tuple[Sequence[Call], float]], body: Floats) -> Floats:
+        """Layers as pipelines take the place of their calls; returns their seconds together.
+
+        Calls and parts keep their shares of the time.
+        """
+        pieces = [
+            self.pricer.pipeline(calls, self.prices(calls), self.links, self.plans).times(count)
+            for calls, count in layers
+        ]
+        whole = sum(pieces[1:], pieces[0])
+        alone = self.plans["unfused"]
+        seconds = np.where(alone, body, whole.seconds)
+        share = seconds / body
+        for parts in (self.calls_s, self.parts_s):
+            parts.update({name: value * share for name, value in parts.items()})
+        limits = {"compute": whole.compute_s, "memory": whole.memory_s, "links": whole.links_s,
+                  "overhead": whole.overhead_s}  # fmt: skip
+        self.bound_s = {n: np.where(alone, v, limits[n]) for n, v in self.bound_s.items()}
+        self.joules = np.where(alone, self.joules, whole.joules * self.stage_devices)
+        self.traffic = np.where(alone, self.traffic, whole.moved)
+        self.kernels = np.where(alone, self.kernels, whole.kernels)
+        return seconds
 
     # ------------------------------------------------------------------------ the whole step
 
@@ -347,6 +372,8 @@ class _Evaluation:
             for call in calls:
                 often[id(call)] = call, often.get(id(call), (call, 0.0))[1] + count
         body = self.run(list(often.values()))
+        if self.pricer.fuses and not plans["unfused"].all():
+            body = self._fused([(calls, count) for calls, count, _ in layers], body)
         if plans["ladder"].any():
             hidden = sum(count * self._hidden(calls) for calls, count, _ in layers)
             body = body - hidden

@@ -13,7 +13,7 @@ from archsim.errors import InputError
 
 _TERM = re.compile(r"(tp|pp|dp|ep|mb)([1-9][0-9]{0,5})")
 #: What may follow the degrees, without a value.
-_MODES = ("ladder", "eager")
+_MODES = ("ladder", "eager", "unfused", "software")
 #: What may lie in another tier than the one the engine works from.
 PLACED = ("weights", "cache")
 _SHARE = re.compile(r"[01](\.[0-9]{0,17})?")
@@ -44,6 +44,10 @@ class Plan:
         eager: Run as PyTorch does without graphs or fused attention, on GPUs: the host starts every
             operation, and attention is a batched product, a softmax over all scores, a batched
             product, masked pairs included.
+        unfused: On a dataflow engine, every operator is a kernel of its own; else a layer is one
+            pipeline, or as few as the on-chip memory allows.
+        software: On a dataflow engine, the host starts every kernel; else the hardware goes on by
+            itself.
     """
 
     tensor: int = 1
@@ -57,6 +61,8 @@ class Plan:
     weights_share: float = 1.0
     cache: str | None = None
     cache_share: float = 1.0
+    unfused: bool = False
+    software: bool = False
 
     def __post_init__(self) -> None:
         for role in PLACED:

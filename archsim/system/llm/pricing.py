@@ -21,6 +21,7 @@ from archsim.hardware.devices import RatedEngine
 from archsim.system.llm.calls import Call
 from archsim.system.llm.collectives import Level, all_reduce, all_to_all
 from archsim.system.llm.gpu_rows import device_rows, where
+from archsim.system.llm.rows import Plans
 from archsim.workload.steps import Bits
 
 if TYPE_CHECKING:
@@ -133,6 +134,13 @@ class Roofline:
             )
             self.launch = np.nan_to_num(figures["launch_latency_s"])
             self.j_per_flop = np.nan_to_num(figures[f"rates.{self.dtype}.energy_j_per_flop"])
+
+    #: Whether a layer runs as fewer kernels than it has calls (``pipeline``).
+    fuses = False
+
+    def launched(self, price: Price, plans: Plans) -> Price:
+        """A call's price under a plan's way to start kernels: here there is but one."""
+        return price
 
     def price(self, call: Call) -> Price:
         """Cost of a call that is no collective, by the method named as its kind."""
@@ -443,8 +451,17 @@ def _price(cost: GpuCost) -> Price:
                  cost.parts_s["memory_s"], cost.dram_bytes)  # fmt: skip
 
 
+def _dataflow(machine: Machine, node: NodeTable, bits: Bits) -> Roofline:
+    from archsim.system.llm.dataflow import DataflowPricer
+
+    return DataflowPricer(machine, node, bits)
+
+
 #: How the calls of each kind of engine are priced; every other kind is a roofline.
-PRICERS: dict[str, Callable[[Machine, NodeTable, Bits], Roofline]] = {"gpu": GpuPricer}
+PRICERS: dict[str, Callable[[Machine, NodeTable, Bits], Roofline]] = {
+    "gpu": GpuPricer,
+    "dataflow": _dataflow,
+}
 
 
 def pricer_for(machine: Machine, node: NodeTable, bits: Bits) -> Roofline:

@@ -158,6 +158,13 @@ def check(plans: Plans, machine: Machine, node: NodeTable, arch: Architecture, m
             "eager execution is known of GPUs only", source=machine.name, field="plan",
             found=plans.text(row),
         )  # fmt: skip
+    fused = {name: plans[name] for name in ("unfused", "software") if plans[name].any()}
+    if machine.engines[0].kind != "dataflow" and fused:
+        name, asked = next(iter(fused.items()))
+        raise InputError(
+            f"{name} kernels are known of dataflow engines only", source=machine.name,
+            field="plan", found=plans.text(int(np.argmax(asked))),
+        )  # fmt: skip
     for why, amount in excesses(plans, machine, node, arch).items():
         if not (amount > 0).any():
             continue

@@ -21,6 +21,7 @@ class Row:
         ours: Ours.
         unit: Of both.
         allowed: Share of the published value that ours may be off by.
+        least: Where a range is published, its lower end (``published`` is the upper one).
         cause: Why ours is off, where it is and that is understood.
     """
 
@@ -30,12 +31,21 @@ class Row:
     ours: float
     unit: str = ""
     allowed: float = ALLOWED
+    least: float | None = None
     cause: str = ""
 
     @property
     def error(self) -> float:
-        """Signed, relative to the published figure."""
+        """Signed, relative to the published figure, or to the nearer end of its range."""
+        if self.least is not None and self.ours < self.published:
+            return min(self.ours / self.least - 1.0, 0.0)
         return self.ours / self.published - 1.0
+
+    @property
+    def shown(self) -> str:
+        """The published figure, or its range."""
+        upper = f"{self.published:.6g}"
+        return upper if self.least is None else f"{self.least:.6g} to {upper}"
 
     @property
     def met(self) -> bool:

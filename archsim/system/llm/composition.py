@@ -1,0 +1,350 @@
+"""Composition of experts: a router and many whole models, of which a machine holds a few at hand.
+
+A router reads every prompt and names an expert, which then answers it (Samba-CoE in SN40L, MICRO
+2024). All experts lie in a large tier; those used last are kept beside the router in the tier the
+engines work from (LRU). An expert that is not there is copied before it runs; as weights are only
+read, nothing is copied back.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import brentq
+
+from archsim.errors import InputError
+from archsim.hardware import Machine, load_machine, resolve_node
+from archsim.system.llm.cost import StepCost
+from archsim.system.llm.evaluate import evaluate_step
+from archsim.system.llm.plan import Plan
+from archsim.system.llm.pricing import pricer_for
+from archsim.system.llm.tiers import tier_path
+from archsim.workload.huggingface import load_model
+from archsim.workload.language import LanguageModel
+from archsim.workload.steps import Bits
+
+Floats = NDArray[np.float64]
+
+
+def lru_hits(requests: Sequence[int], slots: int) -> NDArray[np.bool_]:
+    """Which requests find their expert among the ``slots`` used last; exact, from empty.
+
+    Example:
+        >>> lru_hits([1, 2, 1, 3, 2, 1], 2).tolist()
+        [False, False, True, False, False, False]
+    """
+    held: OrderedDict[int, None] = OrderedDict()
+    found = np.zeros(len(requests), dtype=bool)
+    for at, expert in enumerate(requests):
+        found[at] = expert in held
+        if found[at]:
+            held.move_to_end(expert)
+        elif slots > 0:
+            if len(held) >= slots:
+                held.popitem(last=False)
+            held[expert] = None
+    return found
+
+
+def lru_hit_share(shares: ArrayLike, slots: int) -> float:
+    """Share of independent requests that hit in the long run.
+
+    The approximation of Che, Tung and Wang (IEEE JSAC 2002): an expert stays for one
+    characteristic time after its last use. It is exact where all experts are asked for alike:
+    ``slots / experts``.
+
+    Args:
+        shares: How often each expert is asked for; any scale.
+        slots: Experts kept.
+
+    Raises:
+        InputError: Shares that are no shares.
+
+    Example:
+        >>> round(lru_hit_share([1.0] * 150, 45), 9)
+        0.3
+    """
+    each = np.asarray(shares, dtype=float)
+    if each.ndim != 1 or not each.size or not (np.isfinite(each) & (each >= 0)).all():
+        raise InputError("shares of requests must be numbers, none negative", field="shares")
+    each = each[each > 0]
+    if not each.size:
+        raise InputError("some expert must be asked for", field="shares")
+    each = each / each.sum()
+    if slots >= each.size:
+        return 1.0
+    if slots <= 0:
+        return 0.0
+
+    def kept(time: float) -> float:
+        return float(-np.expm1(-each * time).sum()) - slots
+
+    last = float(slots)
+    while kept(last) < 0:
+        last *= 2.0
+    time = brentq(kept, 0.0, last, xtol=1e-12, rtol=1e-14)
+    return float((each * -np.expm1(-each * time)).sum())
+
+
+def zipf_shares(experts: int, skew: float = 0.0) -> Floats:
+    """How often each expert is asked for, in proportion to rank^-skew; 0 is alike."""
+    share = np.arange(1, experts + 1, dtype=float) ** -skew
+    return share / share.sum()
+
+
+@dataclass(frozen=True)
+class ExpertsCost:
+    """What a composition takes for a batch of prompts, and what of it fits where.
+
+    Attributes:
+        machine, expert, router: Names.
+        experts: Of the composition.
+        slots: Experts at hand at once, beside router, caches and workspace.
+        home: Tier all experts lie in.
+        home_capacity_bytes, home_needed_bytes: Of that tier, the whole machine.
+        expert_bytes: Weights of one expert, all devices together.
+        missing: Share of prompts whose expert has to be copied first.
+        router_s: One step of the router for the batch.
+        switch_s: Copying one expert.
+        prefill_s, decode_s: Of one prompt: reading it, and all further tokens.
+        latency_s: Of the batch: the router, then prompt after prompt.
+        energy_j: Of the batch: steps and copies.
+        batch, tokens: Prompts, and tokens for each.
+    """
+
+    machine: str
+    expert: str
+    router: str
+    experts: int
+    slots: int
+    home: str
+    home_capacity_bytes: float
+    home_needed_bytes: float
+    expert_bytes: float
+    missing: float
+    router_s: float
+    switch_s: float
+    prefill_s: float
+    decode_s: float
+    latency_s: float
+    energy_j: float
+    batch: int
+    tokens: int
+
+    @property
+    def run_s(self) -> float:
+        """One expert on one prompt, without its copy."""
+        return self.prefill_s + self.decode_s
+
+    @property
+    def spills(self) -> bool:
+        """Whether not all experts are at hand."""
+        return self.experts > self.slots
+
+    @property
+    def overflow_bytes(self) -> float:
+        """Bytes the home tier lacks, where experts do not all fit at hand; 0 if none."""
+        if not self.spills:
+            return 0.0
+        if self.slots == 0:
+            return self.expert_bytes
+        return max(self.home_needed_bytes - self.home_capacity_bytes, 0.0)
+
+    @property
+    def fits(self) -> bool:
+        """Whether all experts have a place, and at least one runs."""
+        return self.overflow_bytes == 0
+
+    @property
+    def most_experts(self) -> int:
+        """Experts that the machine has a place for."""
+        return max(self.slots, int(self.home_capacity_bytes // self.expert_bytes))
+
+    @property
+    def tokens_per_s(self) -> float:
+        """Tokens answered, all prompts."""
+        return self.batch * self.tokens / self.latency_s
+
+    def parts_s(self) -> dict[str, float]:
+        """The batch's time by part; ``hidden`` is what copies ahead save."""
+        parts = {
+            "router": self.router_s,
+            "copies": self.batch * self.missing * self.switch_s,
+            "prefill": self.batch * self.prefill_s,
+            "decode": self.batch * self.decode_s,
+        }
+        return parts | {"hidden": self.latency_s - sum(parts.values())}
+
+    def explain(self) -> str:
+        """The composition in words."""
+        state = "all at hand" if not self.spills else f"{self.slots} at hand, rest in {self.home}"
+        if not self.fits:
+            state = f"OUT OF MEMORY: {self.overflow_bytes / 1e9:,.1f} GB too many"
+        parts = ", ".join(f"{n} {1e3 * v:,.2f} ms" for n, v in self.parts_s().items() if v)
+        return "\n".join([
+            f"{self.experts} experts {self.expert}, router {self.router}, on {self.machine}",
+            f"{'places':24}{state} (of {self.home}: room for "
+            f"{self.home_capacity_bytes // self.expert_bytes:,.0f})",
+            f"{'switch':24}{1e3 * self.switch_s:,.2f} ms for {self.expert_bytes / 1e9:,.2f} GB; "
+            f"{self.missing:.1%} of prompts wait for one",
+            f"{'batch':24}{1e3 * self.latency_s:,.2f} ms for {self.batch} x {self.tokens} tokens, "
+            f"{self.tokens_per_s:,.1f} tokens/s, {self.energy_j:,.1f} J",
+            f"{'parts':24}{parts}",
+        ])  # fmt: skip
+
+
+def evaluate_experts(
+    expert: LanguageModel | str,
+    machine: Machine | str,
+    *,
+    experts: int,
+    home: str,
+    router: LanguageModel | str | None = None,
+    plan: Plan | str = "tp1",
+    batch: int = 1,
+    prompt: int = 4096,
+    tokens: int = 20,
+    missing: float | None = None,
+    shares: ArrayLike | None = None,
+    requests: Sequence[int] | None = None,
+    ahead: bool = False,
+    pulling: int | None = None,
+    bits: Bits | None = None,
+) -> ExpertsCost:
+    """Time, energy and places of a composition of equal experts.
+
+    The router reads all prompts of a batch at once; then each is answered by its expert, one after
+    the other. Running out of memory is a result.
+
+    Args:
+        expert: Every expert's model.
+        machine: A machine, the name of a shipped one, or a file.
+        experts: How many there are.
+        home: Tier that holds all of them, e.g. ``ddr`` or ``host_dram``.
+        router: The router's model; default the expert's.
+        plan: Parallelism of router and experts; all devices work on one of them at a time.
+        batch: Prompts.
+        prompt: Tokens of each.
+        tokens: Answered to each; the first one comes with reading the prompt.
+        missing: Share of prompts whose expert is not at hand; default from ``requests`` (exact
+            LRU, from empty), or else from ``shares`` in the long run.
+        shares: How often each expert is asked for; default all alike.
+        requests: Experts asked for, in order.
+        ahead: Copy the next prompt's expert while the current one runs.
+        pulling: Devices whose ways carry a copy, evenly; default all of the plan. (With fewer, the
+            others get their part over the faster links between devices, which is not added.)
+        bits: Bits an element.
+
+    Raises:
+        InputError: A count or share out of range, no such tier, or no way from it to the engines.
+
+    Example:
+        >>> cost = evaluate_experts("llama-2-7b", "sn40lx8", experts=150, home="ddr", plan="tp8")
+        >>> cost.fits, cost.spills, 13e-3 < cost.switch_s < 15e-3
+        (True, True, True)
+    """
+    for name, value in {"experts": experts, "batch": batch, "tokens": tokens}.items():
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise InputError("must be a positive whole number", field=name, found=value)
+    if pulling is not None and (isinstance(pulling, bool) or pulling < 1):
+        raise InputError("must be a positive whole number", field="pulling", found=pulling)
+    if missing is not None and not 0 <= missing <= 1:
+        raise InputError("must be a share", field="missing", found=missing, expected="0 to 1")
+    found = load_machine(machine) if isinstance(machine, str) else machine
+    found.item("tiers", home)
+    model = load_model(expert) if isinstance(expert, str) else expert
+    guide = model if router is None else load_model(router) if isinstance(router, str) else router
+    plan = Plan.parse(plan) if isinstance(plan, str) else plan
+    bits = bits or Bits()
+    common = {"plan": plan, "bits": bits}
+    routing = evaluate_step(guide, found, phase="prefill", batch=batch, context=prompt, **common)
+    reading = evaluate_step(model, found, phase="prefill", context=prompt, **common)
+    answering = _decode(model, found, prompt, tokens, common)
+    steps = [routing, reading] + ([answering] if answering else [])
+    places = _places(found, home, plan, bits, steps, pulling or plan.devices)
+    answered_s = float(answering.latency_s.sum()) if answering else 0.0
+    answered_j = float(answering.energy_j.sum()) if answering else 0.0
+    if missing is None:
+        missing = _missing(experts, places["slots"], shares, requests)
+    run = float(reading.latency_s[0]) + answered_s
+    first, switch = missing * places["switch_s"], places["switch_s"]
+    if ahead:
+        each = missing * max(run, switch) + (1.0 - missing) * run
+        answered = first + (batch - 1) * each + run
+    else:
+        answered = batch * (first + run)
+    energy = float(routing.energy_j[0]) + batch * (
+        float(reading.energy_j[0]) + answered_j + missing * places["switch_j"]
+    )
+    return ExpertsCost(
+        found.name, model.name, guide.name, experts, places["slots"], home,
+        places["capacity"], experts * places["bytes"], places["bytes"], missing,
+        float(routing.latency_s[0]), switch, float(reading.latency_s[0]), answered_s,
+        float(routing.latency_s[0]) + answered, energy, batch, tokens,
+    )  # fmt: skip
+
+
+def _decode(
+    model: LanguageModel, machine: Machine, prompt: int, tokens: int, common: Mapping[str, object]
+) -> StepCost | None:
+    if tokens == 1:
+        return None
+    contexts = np.arange(prompt + 1, prompt + tokens)
+    return evaluate_step(model, machine, context=contexts, **common)  # type: ignore[arg-type]
+
+
+def _places(
+    machine: Machine, home: str, plan: Plan, bits: Bits, steps: Sequence[StepCost], pulling: int
+) -> dict[str, Any]:
+    """What lies where, and what a copy takes.
+
+    Args:
+        steps: Of the router, then of an expert.
+    """
+    node = resolve_node(machine)
+    near = pricer_for(machine, node, bits).tier_name
+    guide, own = (float(step.memory_bytes["weights"][0]) for step in steps[:2])
+    beside = max(
+        float((step.memory_bytes["cache"] + step.memory_bytes["workspace"]).max()) for step in steps
+    )
+    room = float(steps[0].capacity_bytes[0]) - guide - beside
+    tier = node.tiers[home]
+    devices = plan.devices
+    capacity = float(tier["capacity_bytes"][0] * tier["instances"][0])
+    switch, joules = 0.0, 0.0
+    if home != near:
+        path = tier_path(machine, node, home, near)
+        switch = float(path.seconds(own * devices / min(pulling, devices))[0])
+        joules = own * devices * float(path.joules_per_byte[0])
+        joules += switch * sum((p.idle_w or 0.0) * p.per_group * machine.instances(p.within)
+                               for p in machine.parts)  # fmt: skip
+    return {
+        "slots": int(max(room // own, 0)),
+        "bytes": own * devices,
+        "capacity": capacity,
+        "switch_s": switch,
+        "switch_j": joules,
+    }
+
+
+def _missing(
+    experts: int, slots: int, shares: ArrayLike | None, requests: Sequence[int] | None
+) -> float:
+    if requests is not None:
+        asked = np.asarray(requests)
+        if asked.ndim != 1 or not asked.size or asked.min() < 0 or asked.max() >= experts:
+            raise InputError(
+                "requests name experts by number", field="requests", expected=f"0 to {experts - 1}"
+            )
+        return float(1.0 - lru_hits(asked.tolist(), slots).mean())
+    each = zipf_shares(experts) if shares is None else np.asarray(shares, dtype=float)
+    if len(each) != experts:
+        raise InputError(
+            "one share an expert", field="shares", found=len(each), expected=str(experts)
+        )
+    return 1.0 - lru_hit_share(each, slots)

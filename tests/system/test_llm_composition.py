@@ -1,0 +1,134 @@
+"""Composition of experts: LRU exact and in the long run, places, copies, time by part."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from archsim.errors import InputError
+from archsim.hardware import load_machine, resolve_node
+from archsim.system.llm import evaluate_step
+from archsim.system.llm.composition import (
+    evaluate_experts,
+    lru_hit_share,
+    lru_hits,
+    zipf_shares,
+)
+from archsim.system.llm.tiers import tier_path
+from archsim.workload import load_model
+
+
+def run(machine="sn40lx8", **options):
+    given = {"experts": 150, "home": "ddr", "plan": "tp8", "prompt": 1024, **options}
+    return evaluate_experts("llama-2-7b", machine, **given)
+
+
+@given(st.lists(st.integers(0, 9), max_size=60), st.integers(0, 12))
+def test_lru_is_the_experts_used_last(requests, slots):
+    found = lru_hits(requests, slots)
+    for at, expert in enumerate(requests):  # distinct experts since its last use
+        before = [i for i in range(at) if requests[i] == expert]
+        distinct = len(set(requests[before[-1] + 1 : at])) if before else np.inf
+        assert found[at] == (distinct < slots)
+
+
+@given(st.integers(1, 300), st.integers(0, 320))
+def test_alike_requests_hit_as_often_as_experts_are_at_hand(experts, slots):
+    share = lru_hit_share(np.full(experts, 3.0), slots)
+    assert share == pytest.approx(min(slots / experts, 1.0), abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("skew", "experts", "slots"), [(0.0, 60, 20), (1.0, 150, 40), (1.5, 40, 5)]
+)
+def test_hits_in_the_long_run_are_those_of_a_walk(skew, experts, slots):
+    shares = zipf_shares(experts, skew)
+    requests = np.random.default_rng(1).choice(experts, 40_000, p=shares)
+    walked = lru_hits(requests.tolist(), slots)[2000:].mean()
+    assert lru_hit_share(shares, slots) == pytest.approx(walked, abs=0.012)
+
+
+def test_parts_sum_and_copies_are_paid_by_those_who_wait():
+    never, always = run(missing=0.0, batch=4), run(missing=1.0, batch=4)
+    assert always.latency_s - never.latency_s == pytest.approx(4 * always.switch_s)
+    assert always.energy_j > never.energy_j
+    for cost in (never, always, run(batch=3, ahead=True)):
+        assert sum(cost.parts_s().values()) == pytest.approx(cost.latency_s)
+        assert f"{cost.experts} experts" in cost.explain()
+    step = evaluate_step("llama-2-7b", "sn40lx8", phase="prefill", context=1024, plan="tp8")
+    assert always.prefill_s == step.latency_s[0]
+    decode = evaluate_step("llama-2-7b", "sn40lx8", context=np.arange(1025, 1044), plan="tp8")
+    assert always.decode_s == pytest.approx(decode.latency_s.sum())
+    assert run(tokens=1).decode_s == 0
+
+
+@given(st.integers(1, 9), st.floats(0, 1), st.integers(1, 40))
+@settings(max_examples=15, deadline=None)
+def test_copying_ahead_is_never_slower_and_hides_no_more_than_there_is(batch, missing, tokens):
+    options = {"batch": batch, "missing": missing, "tokens": tokens, "prompt": 128}
+    plain, ahead = run(**options), run(ahead=True, **options)
+    assert ahead.latency_s <= plain.latency_s * (1 + 1e-12)
+    hidden = plain.latency_s - ahead.latency_s
+    assert hidden <= (batch - 1) * missing * plain.switch_s * (1 + 1e-9) + 1e-12
+
+
+def test_a_copy_takes_the_way_between_the_tiers():
+    machine = load_machine("sn40lx8")
+    path = tier_path(machine, resolve_node(machine), "ddr", "hbm")
+    held = 2 * load_model("llama-2-7b").parameters / 8
+    cost = run()
+    assert cost.switch_s == pytest.approx(path.seconds(held)[0], rel=1e-3)
+    assert 0.99e12 < cost.expert_bytes / cost.switch_s < 1.01e12  # above 1 TB/s: MICRO'24
+    dgx = {"machine": "h100x8", "home": "host_dram"}
+    assert run(pulling=1, **dgx).switch_s == pytest.approx(8 * run(**dgx).switch_s, rel=0.01)
+    assert run(home="hbm").switch_s == 0
+
+
+def test_running_out_of_room_is_a_result():
+    few, some, many = (run("a100x8", home="host_dram", experts=n) for n in (40, 150, 200))
+    assert few.fits
+    assert not few.spills
+    assert few.missing == 0
+    assert some.fits
+    assert some.spills
+    assert some.missing == pytest.approx(1 - some.slots / 150)
+    assert not many.fits
+    assert many.overflow_bytes == pytest.approx(200 * many.expert_bytes - 2199023255552)
+    assert "OUT OF MEMORY" in many.explain()
+    assert many.most_experts == 163
+    tiny = load_machine("a100x8").with_values({"tiers.hbm.capacity_bytes": 2e9})
+    none = run(tiny, home="host_dram", experts=1)
+    assert none.slots == 0
+    assert not none.fits
+
+
+def test_requests_are_walked_exactly():
+    requests = list(range(50)) * 2
+    cost = run(requests=requests, experts=50)
+    assert cost.missing == pytest.approx(1.0)  # a cycle longer than the places never hits
+    assert run(requests=requests, experts=50, batch=2).missing == cost.missing
+    assert run(requests=[7] * 10).missing == pytest.approx(0.1)
+    shares = zipf_shares(150, 1.2)
+    assert run(shares=shares).missing < run().missing
+    assert replace(cost, slots=60).spills is False
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"experts": 0}, "positive whole"),
+        ({"tokens": 1.5}, "positive whole"),
+        ({"missing": 1.5}, "a share"),
+        ({"home": "tape"}, "none of the tiers"),
+        ({"requests": [150]}, "by number"),
+        ({"shares": [1.0]}, "one share an expert"),
+        ({"shares": [-1.0] * 150}, "none negative"),
+        ({"shares": [0.0] * 150}, "must be asked for"),
+        ({"pulling": 0}, "positive whole"),
+    ],
+)
+def test_a_mistake_is_named(options, words):
+    with pytest.raises(InputError, match=words):
+        run(**options)

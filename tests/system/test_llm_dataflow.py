@@ -1,0 +1,140 @@
+"""Fused pipelines on dataflow engines: never more traffic or time, cuts, launches, limits."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from archsim.errors import InputError
+from archsim.hardware import load_machine
+from archsim.system.llm import Share, evaluate_step
+from archsim.workload import load_model
+
+NODE = load_machine("sn40lx8")
+
+
+def run(name="llama-2-7b", machine=NODE, **options):
+    return evaluate_step(name, machine, **{"context": 4096, "plan": "tp8", **options})
+
+
+def check_parts(cost):
+    assert cost.latency_s == pytest.approx(sum(cost.parts_s.values()))
+    once = cost.latency_s - cost.parts_s["pipeline"]
+    assert once == pytest.approx(sum(cost.bound_s.values()))
+    assert once == pytest.approx(sum(cost.calls_s.values()) + cost.parts_s["streaming"])
+    for values in (*cost.parts_s.values(), *cost.calls_s.values(), *cost.bound_s.values()):
+        assert (values >= -1e-15).all()
+
+
+@given(
+    st.sampled_from(["llama-2-7b", "mixtral-8x7b", "deepseek-v2", "mamba-2.8b", "minimax-text-01"]),
+    st.sampled_from(["prefill", "decode"]),
+    st.integers(1, 64),
+    st.integers(1, 8192),
+    st.sampled_from(["tp8", "tp2dp4", "tp4pp2mb2"]),
+    st.floats(3, 9.5),
+)
+@settings(max_examples=40, deadline=None)
+def test_fusing_never_raises_traffic_time_or_energy(name, phase, batch, context, plan, sram):
+    machine = NODE.with_values({"tiers.sram.capacity_bytes": 10.0**sram})
+    options = {"phase": phase, "batch": batch, "context": context, "machine": machine}
+    plans = [plan, f"{plan}+unfused", f"{plan}+software", f"{plan}+unfused+software"]
+    cost = run(name, plan=plans, **options)
+    check_parts(cost)
+    for fused, alone in ((0, 1), (2, 3)):
+        assert cost.traffic_bytes[fused] <= cost.traffic_bytes[alone] * (1 + 1e-12)
+        assert cost.kernels[fused] < cost.kernels[alone]
+        assert cost.latency_s[fused] <= cost.latency_s[alone] * (1 + 1e-12)
+        assert cost.energy_j[fused] <= cost.energy_j[alone] * (1 + 1e-12)
+    assert cost.latency_s[0] < cost.latency_s[2]
+    assert cost.latency_s[1] < cost.latency_s[3]
+    for row, text in enumerate(plans):  # a batch is its rows
+        assert run(name, plan=text, **options).latency_s[0] == pytest.approx(cost.latency_s[row])
+
+
+def test_a_layer_is_one_kernel_where_its_weights_fit_on_chip():
+    cost = run(phase="prefill")
+    layers = 32
+    ends = 3  # embedding, norm, head
+    assert cost.kernels[0] == layers + ends
+    arch = load_model("llama-2-7b").architecture
+    stream = 4096 * arch.width * 2
+    # weights and cache of every layer, the stream in and out; the ends as they are alone
+    weights = sum(2 * n for n in (4 * 4096 * 4096 / 8, 3 * 4096 * 11008 / 8))
+    written = 4096 * 2 * 4096 / 8 * 2
+    norms = 2 * 4096 * 2
+    layer = weights + written + norms + 2 * stream
+    read = written  # attention reads each head's cache once
+    ends_bytes = cost.traffic_bytes[0] - layers * (layer + read)
+    head = 2 * 32000 * 4096 / 8 + 2 * (4096 + 32000 / 8) + 2 * 4096
+    embedding = 2 * 4096 * 4096 * 2
+    assert ends_bytes == pytest.approx(head + embedding + 2 * stream, rel=1e-3)
+
+
+def test_a_small_chip_cuts_layers_and_none_fuses_nothing_that_needs_room():
+    kernels, traffic = [], []
+    for capacity in (1e10, 5.5e8, 4e7, 2e7, 1e6):
+        machine = NODE.with_values({"tiers.sram.capacity_bytes": capacity})
+        cost = run(phase="prefill", machine=machine)
+        kernels.append(cost.kernels[0])
+        traffic.append(cost.traffic_bytes[0])
+    assert kernels == sorted(kernels)
+    assert traffic == sorted(traffic)
+    assert kernels[0] == 35
+    assert kernels[-1] > 4 * 32
+    alone = run(phase="prefill", plan="tp8+unfused")
+    assert traffic[-1] <= alone.traffic_bytes[0]
+
+
+def test_time_is_the_longest_of_work_traffic_and_links():
+    cost = run()
+    chip = load_machine("sn40l")
+    engine = chip.engines[0]
+    moved = cost.traffic_bytes[0] / (1.8e12 * engine.memory_efficiency)
+    assert cost.bound_s["memory"][0] == pytest.approx(moved, rel=1e-6)
+    # four messages a layer of 1 us each: two sums, there and back
+    assert cost.bound_s["links"][0] == pytest.approx(32 * 4e-6, rel=0.01)
+    assert cost.bound_s["overhead"][0] == pytest.approx(35e-6)
+    hosted = run(plan="tp8+software")
+    assert hosted.bound_s["overhead"][0] == pytest.approx(35 * 20e-6)
+
+
+def test_mixed_steps_fuse_as_well():
+    cost = run(batch=16, beside=[Share([1, 0], 512, 2048)], plan="tp8")
+    check_parts(cost)
+    assert cost.kernels[1] == cost.kernels[0] == 35
+    assert cost.latency_s[0] > cost.latency_s[1]
+    assert cost.latency_s[1] == pytest.approx(run(batch=16).latency_s[0])
+
+
+def test_a_ladder_changes_nothing_inside_a_pipeline():
+    cost = run(plan=["tp8", "tp8+ladder", "tp8+unfused", "tp8+unfused+ladder"])
+    assert cost.latency_s[0] == cost.latency_s[1]
+    assert cost.latency_s[3] < cost.latency_s[2]
+
+
+@pytest.mark.parametrize("mode", ["unfused", "software"])
+def test_modes_are_of_dataflow_engines(mode):
+    with pytest.raises(InputError, match="dataflow engines only"):
+        run(machine="h100x8", plan=f"tp8+{mode}")
+
+
+def test_a_spatial_engine_and_a_dataflow_engine_serve_a_model():
+    # the array of the main job as the engine of a machine with host memory behind it
+    for machine, plan in (("tpu_v4i", "tp1"), ("tpu_v4ix4", "tp4"), ("sn40l", "tp1")):
+        cost = evaluate_step("yi-6b", machine, batch=4, context=2048, plan=plan)
+        check_parts(cost)
+        held = 2 * load_model("yi-6b").parameters
+        tier = 1.8e12 if machine == "sn40l" else 614e9
+        devices = int(plan[2:])
+        assert cost.latency_s[0] > 0.95 * held / devices / tier
+        if machine == "tpu_v4i":  # 12 GB of weights and 8 GB of memory: a result, not an error
+            assert not cost.fits[0]
+            far = evaluate_step(
+                "yi-6b", machine, batch=4, context=2048, plan="tp1+weights=host_dram"
+            )
+            assert far.fits[0]
+            assert far.latency_s[0] > cost.latency_s[0]
+        else:
+            assert cost.fits[0]
+    assert np.isfinite(cost.energy_j).all()
