@@ -87,8 +87,8 @@ class Problem:
     refusal = "cannot be mapped"
 
     def __init__(self, scenario: str | Path | Mapping[str, Any] | Scenario) -> None:
-        from archsim.hardware import load_machine, resolve
-        from archsim.system import NetworkEvaluator
+        from archsim.hardware import load_machine
+        from archsim.system.designs import design_evaluator
         from archsim.workload import load_workload
 
         spec = load_scenario(scenario)
@@ -104,17 +104,17 @@ class Problem:
             self.workloads = tuple(load_workload(w.name, batch=w.batch) for w in spec.workloads)
         self.machine = load_machine(spec.machine)
         self.space = spec.build_space()
-        self._resolve = resolve
         with error_context(source=spec.name, field="fidelity"):
-            self._evaluator = NetworkEvaluator(
+            self._evaluator = design_evaluator(
                 self.workloads,
                 [w.weight for w in spec.workloads],
                 self.machine,
                 spec.fidelity.effort,
                 spec.fidelity.objective,
+                [Path(w.name).stem if is_file(w.name) else w.name for w in spec.workloads],
             )
         with error_context(source=spec.name):
-            shipped = self._evaluator.evaluate(resolve(self.machine))
+            shipped = self._evaluator.evaluate()
             self.metric_names = tuple(name for name in shipped if name not in SCORES)
             self.reference_metrics = {name: float(shipped[name][0]) for name in self.metric_names}
             wanted = spec.objective.build()
@@ -177,8 +177,7 @@ class Problem:
             ``violation`` (>= 0), ``objective`` and ``reward``, see
             :mod:`archsim.envs.objective`.
         """
-        table = self._resolve(self.machine, self.space.machine_values(np.atleast_2d(indices)))
-        metrics = self._evaluator.evaluate(table)
+        metrics = self._evaluator.evaluate(self.space.machine_values(np.atleast_2d(indices)))
         metrics.update(self.objective.score(metrics))
         return metrics
 

@@ -29,6 +29,8 @@ METRICS: tuple[str, ...] = (
     "utilization",
     "throughput_per_s",
 )
+#: Metrics of some: the published quality of a language model at the width of its weights.
+SOME_METRICS: tuple[str, ...] = ("perplexity",)
 #: Values of one parameter that are tried on the machine at load; of more, this many evenly spread.
 CHECKED_VALUES = 256
 Number = int | float
@@ -272,9 +274,9 @@ class Scenario(BaseScenario):
     def metric_names(self) -> tuple[str, ...]:
         """Metrics its cost model may give; :class:`archsim.envs.problem.Problem` knows for sure."""
         if len(self.workloads) == 1:
-            return METRICS
+            return (*METRICS, *SOME_METRICS)
         each = (f"{m}.{_stem(w.name)}" for w in self.workloads for m in METRICS)
-        return (*METRICS, *each)
+        return (*METRICS, *SOME_METRICS, *each)
 
     def resolved(self, folder: Path) -> Scenario:
         """Itself with the names of files in a folder made absolute."""
@@ -406,11 +408,15 @@ def resolved_name(name: str, folder: Path) -> str:
 
 
 def _check_workloads(given: list[str]) -> None:
-    from archsim.workload import available_workloads
+    from archsim.workload import available_workloads, load_model
+    from archsim.workload.library import language_step
 
     known = available_workloads()
     for name in given:
-        if is_file(name):
+        step = language_step(name)
+        if step is not None:
+            load_model(step[0])
+        elif is_file(name):
             if not Path(name).is_file():
                 raise InputError("no such file", field="workloads", found=name)
         elif name not in known:

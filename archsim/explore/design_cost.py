@@ -6,8 +6,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from archsim.explore.results import Results
 from archsim.explore.tables import standing_out
 
@@ -82,17 +80,19 @@ def design_cost(problem: Any, role: str, machine: Any) -> DesignCost:
         role: Name of the design in figures.
         machine: The changed machine.
     """
-    from archsim.hardware import resolve
     from archsim.system import evaluate
+    from archsim.system.designs import machine_peaks
 
     spec = problem.scenario
     energy: dict[str, float] = {}
     latency: dict[str, float] = {}
     layers: list[Layer] = []
+    area: dict[str, float] = {}
     for item, workload in zip(spec.workloads, problem.workloads, strict=True):
         cost = evaluate(
             workload, machine, effort=spec.fidelity.effort, objective=spec.fidelity.objective
         )
+        area = cost.area_by_component_mm2
         _add(energy, cost.energy_by_component_j.items(), item.weight)
         prefix = f"{workload.name}: " if len(problem.workloads) > 1 else ""
         layers += [
@@ -106,17 +106,7 @@ def design_cost(problem: Any, role: str, machine: Any) -> DesignCost:
             for layer in cost.layers
         ]
     _add(latency, ((layer.bound, layer.latency_s) for layer in layers), 1.0)
-    table = resolve(machine)
-    return DesignCost(
-        role,
-        energy,
-        latency,
-        {name: float(area[0]) for name, area in table.area_mm2.items()},
-        tuple(layers),
-        float(np.ravel(table.macs * table.clock_hz / table.mac_cycles)[0]),
-        float(np.ravel(table.tier_bandwidth_bytes_per_s)[0]),
-        table.names[0],
-    )
+    return DesignCost(role, energy, latency, area, tuple(layers), *machine_peaks(machine))
 
 
 def _add(table: dict[str, float], entries: Iterable[tuple[str, float]], weight: float) -> None:

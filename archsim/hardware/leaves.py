@@ -110,7 +110,10 @@ def unknown_path(path: str, known: Mapping[str, Leaf], machine: str) -> InputErr
     )
 
 
-_UNION_TAGS = {"storage_slot", "fanout_slot", "spatial", "vector", "gpu", "systolic", "dataflow"}
+_UNION_TAGS = {
+    "storage_slot", "fanout_slot", "spatial", "vector", "gpu", "systolic", "dataflow",
+    "dot_product",
+}  # fmt: skip
 
 
 def named_field(field: str | None, data: Any) -> str | None:

@@ -39,6 +39,7 @@ from archsim.hardware.devices import (
     SystolicEngine,
     Tier,
 )
+from archsim.hardware.dot_product import DotProductEngine
 from archsim.hardware.leaves import Leaf, list_leaves, named_field, unknown_path
 from archsim.hardware.scaling import MIN_NODE_NM
 from archsim.hardware.spatial import (
@@ -67,7 +68,7 @@ AREA_OVERHEAD = 2.8
 
 #: Kinds of engine; later kinds (pim) join this union with their own ``kind`` literal.
 Engine = Annotated[
-    SpatialEngine | VectorEngine | GpuEngine | SystolicEngine | DataflowEngine,
+    SpatialEngine | VectorEngine | GpuEngine | SystolicEngine | DataflowEngine | DotProductEngine,
     Field(discriminator="kind"),
 ]
 
@@ -85,7 +86,7 @@ class Machine(Strict):
         min_length=1, max_length=4000, description="what is published, where, and what is assumed"
     )
     technology_nm: float = Field(
-        ge=2, le=130, description="logic node, nm; at least 7 for spatial and vector engines"
+        ge=2, le=130, description="logic node, nm; at least 7 where components are priced"
     )
     clock_hz: float = Field(
         ge=1e3, le=2e10, description="clock of the engines that give none of their own, Hz"
@@ -118,8 +119,8 @@ class Machine(Strict):
         self._check_groups()
         if self.technology_nm < MIN_NODE_NM and self.prices_components:
             raise InputError(
-                f"should be greater than or equal to {MIN_NODE_NM:g}, where the component tables "
-                "of spatial and vector engines end",
+                f"should be greater than or equal to {MIN_NODE_NM:g}, where the tables of the "
+                "engines' components end",
                 field="technology_nm",
                 found=self.technology_nm,
             )
@@ -209,7 +210,8 @@ class Machine(Strict):
     @property
     def prices_components(self) -> bool:
         """Whether engines are priced by the component tables, which end at some node."""
-        return any(isinstance(engine, (SpatialEngine, VectorEngine)) for engine in self.engines)
+        priced = (SpatialEngine, VectorEngine, DotProductEngine)
+        return any(isinstance(engine, priced) for engine in self.engines)
 
     def leaves(self) -> Mapping[str, Leaf]:
         """Every number, flag and enumeration by dotted path, in file order (read-only)."""
@@ -356,6 +358,7 @@ __all__ = [
     "DATAFLOWS",
     "ROLES",
     "DataflowEngine",
+    "DotProductEngine",
     "Engine",
     "Fanout",
     "GpuEngine",

@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from archsim.errors import InputError
 from archsim.hardware.devices import Link, RatedEngine, Tier
+from archsim.hardware.dot_product import DotProductEngine
 from archsim.hardware.machine import Engine, Machine
 from archsim.hardware.spatial import Fanout, SpatialEngine, VectorEngine
 from archsim.hardware.table import Floats
@@ -198,7 +199,7 @@ def _engine(values: Values, engine: Engine) -> dict[str, Floats]:
     if isinstance(engine, VectorEngine):
         lanes = values(f"{path}lanes")
         return {"clock_hz": clock, "lanes": lanes, "peak_flops_per_s": lanes * clock}
-    if not isinstance(engine, RatedEngine):
+    if not isinstance(engine, (RatedEngine, DotProductEngine)):
         raise InputError("no figures are known for this kind of engine", field=path[:-1])
     return _numbers(values, path) | {"clock_hz": values.or_else(path + "clock_hz", clock)}
 
