@@ -15,6 +15,7 @@ from archsim.models.loopnest.mapper import fullness
 from archsim.models.loopnest.mapping import OPERANDS, Mapping
 from archsim.models.loopnest.nest import Nest
 from archsim.system import network
+from archsim.system.designs import has_engine
 from archsim.system.network import NetworkEvaluator
 from archsim.system.report import explain, layer_table
 from archsim.workload import Workload, load_workload
@@ -185,6 +186,10 @@ def evaluate(
         workload = load_workload(workload, batch=batch)
     if not isinstance(machine, Machine):
         machine = load_machine(machine)
+    if has_engine(machine, "dot_product") and not has_engine(machine, "spatial"):
+        from archsim.system.dot_product import dot_product_cost
+
+        return dot_product_cost(workload, machine, fuse)
     engines = resolve(machine)
     evaluator = NetworkEvaluator([workload], None, machine, effort, objective, fuse)
     if engines.refined:
