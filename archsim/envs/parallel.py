@@ -201,7 +201,7 @@ class TeamEnv(ParallelEnv):
                     "not an action of the agent",
                     field=f"actions.{agent}",
                     found=actions[agent],
-                    expected=self._actions[agent],
+                    expected=str(self._actions[agent]),
                 )
             found[columns] = action
         return found

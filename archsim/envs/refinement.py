@@ -155,7 +155,7 @@ class RefinementEnv(gymnasium.Wrapper):
                 "not an action of the space",
                 field="action",
                 found=action,
-                expected=self.action_space,
+                expected=str(self.action_space),
             )
         wanted = self._design.copy()
         for at, choice in enumerate(array.tolist()):
