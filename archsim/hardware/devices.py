@@ -176,6 +176,23 @@ class DataflowEngine(RatedEngine):
     )
 
 
+class Growth(Strict):
+    """How the figures of a part follow a number of the machine, for designs that change it.
+
+    Each figure is what one unit of that number adds to it; at the number the file gives, the part
+    has the figures it gives.
+    """
+
+    name: Name = Field(description="unique within the part")
+    path: str = Field(max_length=200, description="dotted path of the number")
+    die_area_mm2: float = Field(default=0.0, ge=-1e5, le=1e5, description="mm2 a unit")
+    tdp_w: float = Field(default=0.0, ge=-1e7, le=1e7, description="W a unit")
+    idle_w: float = Field(default=0.0, ge=-1e7, le=1e7, description="W a unit")
+    price_usd: float = Field(default=0.0, ge=-1e10, le=1e10, description="USD a unit")
+    embodied_kg_co2e: float = Field(default=0.0, ge=-1e9, le=1e9, description="kg a unit")
+    note: str = Field(default="", max_length=1000, description="where this comes from")
+
+
 class Part(Strict):
     """Something bought and powered: a chip, a host, a network card, a chassis."""
 
@@ -199,6 +216,9 @@ class Part(Strict):
         default=None, ge=0, le=1e9, description="published footprint of making one, kg CO2e"
     )
     note: str = Field(default="", max_length=1000, description="where these figures come from")
+    grows: tuple[Growth, ...] = Field(
+        default=(), max_length=16, description="how its figures follow numbers of the machine"
+    )
 
 
 class Tier(Strict):
@@ -333,6 +353,7 @@ __all__ = [
     "Dtype",
     "GpuEngine",
     "Group",
+    "Growth",
     "Link",
     "Name",
     "Part",

@@ -15,14 +15,17 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from archsim.errors import InputError
-from archsim.hardware.devices import Link, RatedEngine, Tier
+from archsim.hardware.devices import Link, Part, RatedEngine, Tier
 from archsim.hardware.dot_product import DotProductEngine
+from archsim.hardware.leaves import unknown_path
 from archsim.hardware.machine import Engine, Machine
 from archsim.hardware.spatial import Fanout, SpatialEngine, VectorEngine
 from archsim.hardware.table import Floats
 from archsim.hardware.tiers import LINKS, memory_table
 from archsim.hardware.values import Values
 
+#: Figures of a part that may follow others of the machine.
+GROWING = ("die_area_mm2", "tdp_w", "idle_w", "price_usd", "embodied_kg_co2e")
 _MEMORY = memory_table()
 _LINK = {
     "bandwidth_bytes_per_s": np.array([kind.bandwidth for kind in LINKS]),
@@ -42,7 +45,9 @@ class NodeTable:
         devices: Innermost groups in the whole machine.
         tiers: By tier and figure: ``capacity_bytes``, ``bandwidth_bytes_per_s``,
             ``write_bandwidth_bytes_per_s``, ``latency_s``, ``read_energy_j_per_bit``,
-            ``write_energy_j_per_bit``, ``background_power_w``, ``instances``.
+            ``write_energy_j_per_bit``, ``background_power_w``, ``phy_area_mm2``, ``price_usd``
+            (what the file gives, else by kind and capacity), ``bought_apart`` (1 where the file
+            gives it), ``embodied_kg_co2e``, ``instances``.
         engines: By engine and figure: every number the engine gives (``sms``, ``l2_bytes``,
             ``rates.fp16.flops_per_s`` ...; NaN where left out), with ``clock_hz`` and
             ``instances``; for spatial engines ``peak_flops_per_s``.
@@ -115,7 +120,9 @@ def resolve_node(machine: Machine, overrides: Mapping[str, ArrayLike] | None = N
     parts = {}
     for part in machine.parts:
         path = f"parts.{part.name}."
-        figures = values.part(path, (), partial(_numbers, values, path))
+        figures = values.part(
+            path, tuple(g.path for g in part.grows), partial(_part, values, part, machine)
+        )
         many = figures["per_group"] * instances(part.within)
         parts[part.name] = figures | {"instances": many}
     places = {item.name: item.within for item in (*machine.tiers, *machine.engines)}
@@ -146,6 +153,7 @@ def resolve_node(machine: Machine, overrides: Mapping[str, ArrayLike] | None = N
 def _tier(values: Values, tier: Tier) -> dict[str, Floats]:
     path = f"tiers.{tier.name}."
     kind, channels = values(path + "kind"), values(path + "channels")
+    capacity = values(path + "capacity_bytes")
 
     def figure(field: str, column: str, each: bool = False) -> Floats:
         default = _MEMORY[column][kind] * (channels if each else 1.0)
@@ -156,7 +164,7 @@ def _tier(values: Values, tier: Tier) -> dict[str, Floats]:
     values.flag(f"{path}kind needs bandwidth and energy", np.isnan(bandwidth) | np.isnan(read))
     bandwidth, read = np.where(np.isnan(bandwidth), 1.0, bandwidth), np.nan_to_num(read)
     return {
-        "capacity_bytes": values(path + "capacity_bytes"),
+        "capacity_bytes": capacity,
         "bandwidth_bytes_per_s": bandwidth,
         "write_bandwidth_bytes_per_s": values.or_else(
             path + "write_bandwidth_bytes_per_s", bandwidth
@@ -165,6 +173,12 @@ def _tier(values: Values, tier: Tier) -> dict[str, Floats]:
         "read_energy_j_per_bit": read,
         "write_energy_j_per_bit": values.or_else(path + "write_energy_j_per_bit", read),
         "background_power_w": figure("background_power_w", "background_power_w", True),
+        "phy_area_mm2": figure("phy_area_mm2", "phy_area_mm2", True),
+        "price_usd": values.or_else(path + "price_usd", capacity * _MEMORY["usd_per_byte"][kind]),
+        "bought_apart": (~np.isnan(values(path + "price_usd"))).astype(float),
+        "embodied_kg_co2e": values.or_else(
+            path + "embodied_kg_co2e", capacity * _MEMORY["kg_per_byte"][kind]
+        ),
     }
 
 
@@ -202,6 +216,27 @@ def _engine(values: Values, engine: Engine) -> dict[str, Floats]:
     if not isinstance(engine, (RatedEngine, DotProductEngine)):
         raise InputError("no figures are known for this kind of engine", field=path[:-1])
     return _numbers(values, path) | {"clock_hz": values.or_else(path + "clock_hz", clock)}
+
+
+def _part(values: Values, part: Part, machine: Machine) -> dict[str, Floats]:
+    """Every number of a part, as it grows with others of the machine."""
+    prefix = f"parts.{part.name}."
+    figures = _numbers(values, prefix)
+    for growth in part.grows:
+        leaf = values.leaves.get(growth.path)
+        if leaf is None:
+            raise unknown_path(growth.path, values.leaves, machine.name)
+        if leaf.kind not in ("number", "integer") or leaf.value is None:
+            raise InputError(
+                "a part grows with a number that the file gives", source=machine.name,
+                field=f"{prefix}grows.{growth.name}.path", found=growth.path,
+            )  # fmt: skip
+        more = values(growth.path) - float(leaf.value)
+        for field in GROWING:
+            slope = values(f"{prefix}grows.{growth.name}.{field}")
+            if slope.any():
+                figures[field] = np.maximum(np.nan_to_num(figures[field]) + slope * more, 0.0)
+    return figures
 
 
 def _numbers(values: Values, path: str) -> dict[str, Floats]:

@@ -213,10 +213,22 @@ MEMORY_KINDS = (
     MemoryKind("custom", nan, nan, 0.0, 512, 0.0, 0.0, "everything from the tier's own fields"),
 )
 TIER_KINDS: tuple[str, ...] = tuple(kind.name for kind in MEMORY_KINDS)
+#: Footprint of making memory, g CO2e a GB: ACT (ISCA 2022), table 1: 10 nm DDR4 65, LPDDR4 48,
+#: 20 nm DDR3 about 230 (30 nm), TLC flash 6.3. Newer DRAM and HBM (same cell, more bits a wafer,
+#: but stacked) take DDR4's value: an estimate. SRAM is in its die.
+GRAMS_PER_GB = {"DDR3": 230.0, "LPDDR3": 184.0, "LPDDR4": 48.0, "NAND": 6.3, "SRAM": 0.0}
+DRAM_GRAMS_PER_GB = 65.0
+#: Price of memory, USD a GB, for designs with more or less of it than shipped. HBM3E 8 to 10 and
+#: DDR5 1.5 to 2 (analysts' contract prices of 2025, asiatechfeed.com "What is HBM memory"); server
+#: modules, LPDDR, GDDR and flash by their usual distance from DDR5: estimates.
+USD_PER_GB = {"HBM2": 9.0, "HBM2E": 9.0, "HBM3": 9.0, "HBM3E": 9.0, "HBM4": 12.0, "GDDR6": 3.0,
+              "NAND": 0.1, "SRAM": 0.0, "custom": 0.0}  # fmt: skip
+DRAM_USD_PER_GB = 2.0
 
 
 def memory_table() -> dict[str, NDArray[np.float64]]:
-    """The figures as arrays over ``TIER_KINDS``, SI units (J/bit, s, W, mm2, bytes/s, bits)."""
+    """The figures as arrays over ``TIER_KINDS``, SI units (J/bit, s, W, mm2, bytes/s,
+    bits, kg/byte, USD/byte)."""
     columns = {
         field.name: np.array([getattr(kind, field.name) for kind in MEMORY_KINDS], dtype=np.float64)
         for field in fields(MemoryKind)
@@ -229,6 +241,9 @@ def memory_table() -> dict[str, NDArray[np.float64]]:
         "burst_bits": columns["burst_bits"],
         "background_power_w": columns["background_w"],
         "phy_area_mm2": columns["phy_mm2"],
+        "kg_per_byte": np.array([GRAMS_PER_GB.get(n, DRAM_GRAMS_PER_GB) for n in TIER_KINDS])
+        * 1e-12,
+        "usd_per_byte": np.array([USD_PER_GB.get(n, DRAM_USD_PER_GB) for n in TIER_KINDS]) * 1e-9,
     }
 
 

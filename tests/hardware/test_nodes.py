@@ -6,7 +6,7 @@ import yaml
 
 from archsim.errors import InputError
 from archsim.hardware import GpuEngine, available_machines, load_machine, resolve, resolve_node
-from archsim.hardware.carbon import embodied_kg, ownership, silicon_kg
+from archsim.hardware.carbon import bill, embodied_kg, ownership, silicon_kg
 from archsim.hardware.machine import MACHINES
 
 DATA_SHEET = ("a100", "h100", "h800", "gb200", "tpu_v2", "tpu_v3", "tpu_v4i", "sn40l")
@@ -189,3 +189,37 @@ def test_ownership_is_monotone_and_checks_its_arguments():
     for wrong in ({"years": 0}, {"pue": 0.5}, {"usd_per_kwh": -1}, {"grid_g_per_kwh": np.nan}):
         with pytest.raises(InputError):
             ownership(machine, 5000, **wrong)
+
+
+def test_parts_grow_with_what_designs_change():
+    machine = load_machine("h100x8")
+    data = machine.model_dump(mode="json")
+    data["parts"][0]["grows"] = [
+        {"name": "sms", "path": "engines.sm.sms", "die_area_mm2": 3.0, "price_usd": 100.0}
+    ]
+    grown = type(machine).model_validate(data)
+    shipped = bill(grown)
+    assert shipped.area_mm2 == bill(machine).area_mm2
+    changes = {"engines.sm.sms": [132, 142, 122], "groups.gpu.count": [8, 8, 4]}
+    changed = bill(grown, resolve_node(grown, changes))
+    assert changed.area_mm2[:2] - shipped.area_mm2 == pytest.approx([0, 8 * 30.0])
+    assert changed.price_usd[1] - changed.price_usd[0] == pytest.approx(8000)
+    assert changed.price_usd[2] == pytest.approx(4 * (30000 - 1000) + 80000)
+    wrong = {**data["parts"][0]["grows"][0], "path": "engines.sm.cores"}
+    data["parts"][0]["grows"] = [wrong]
+    with pytest.raises(InputError, match=r"engines\.sm\.cores"):
+        resolve_node(type(machine).model_validate(data))
+
+
+def test_memory_beyond_the_shipped_is_paid_for():
+    machine = load_machine("h100x8")
+    more = {"tiers.hbm.capacity_bytes": 2 * 80 * 2**30, "tiers.hbm.channels": 160}
+    shipped, changed = bill(machine), bill(machine, resolve_node(machine, more))
+    extra = 8 * 80 * 2**30
+    assert changed.price_usd - shipped.price_usd == pytest.approx(extra * 9e-9)
+    made = changed.embodied_kg_co2e - shipped.embodied_kg_co2e
+    assert made == pytest.approx(extra * 65e-12)
+    assert changed.area_mm2 - shipped.area_mm2 == pytest.approx(8 * 80 * 1.9)
+    assert changed.idle_w - shipped.idle_w == pytest.approx(8 * 80 * 0.03)
+    owned = ownership(changed, changed.idle_w)
+    assert owned.usd_per_s > ownership(machine, 5000).usd_per_s * 0.5

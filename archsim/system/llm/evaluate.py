@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from archsim.errors import InputError
 from archsim.hardware import Machine, NodeTable, load_machine, resolve_node
+from archsim.hardware.carbon import bill
 from archsim.system.llm import collectives
 from archsim.system.llm.calls import Call, end_calls
 from archsim.system.llm.collectives import Level
@@ -120,13 +121,13 @@ def evaluate_step(
         def block(columns: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
             return {n: c[some] if len(c) == rows else c for n, c in columns.items()}  # noqa: B023
 
-        node, links, pricer = _figures(machine, bits or Bits(), block(given))
+        node, links, pricer, idle_w = _figures(machine, bits or Bits(), block(given))
         part = Plans(block(plans.columns))
         if strict:
             check(part, machine, node, model.architecture, model.name)
         sizes = [{n: np.broadcast_to(c, (many,)) for n, c in block(kind).items()} for kind in kinds]
         work = _Evaluation(
-            model, machine, phase, sizes, part.spread(many), node, links, pricer, imbalance
+            model, machine, phase, sizes, part.spread(many), node, links, pricer, idle_w, imbalance
         )
         costs.append(work.cost(all_logits))
     return StepCost.joined(costs)
@@ -180,21 +181,22 @@ def _rows(columns: Mapping[str, Any]) -> int:
 
 def _figures(
     machine: Machine, bits: Bits, overrides: Mapping[str, NDArray[Any]]
-) -> tuple[NodeTable, list[Level], Roofline]:
+) -> tuple[NodeTable, list[Level], Roofline, Floats]:
     return _resolved(machine, bits, overrides) if overrides else _shipped(machine, bits)
 
 
 @lru_cache(maxsize=64)
-def _shipped(machine: Machine, bits: Bits) -> tuple[NodeTable, list[Level], Roofline]:
+def _shipped(machine: Machine, bits: Bits) -> tuple[NodeTable, list[Level], Roofline, Floats]:
     """What of a machine stays the same from step to step; nothing changes them."""
     return _resolved(machine, bits, {})
 
 
 def _resolved(
     machine: Machine, bits: Bits, overrides: Mapping[str, NDArray[Any]]
-) -> tuple[NodeTable, list[Level], Roofline]:
+) -> tuple[NodeTable, list[Level], Roofline, Floats]:
     node = resolve_node(machine, overrides)
-    return node, collectives.levels(machine, node), pricer_for(machine, node, bits)
+    idle_w = bill(machine, node).idle_w
+    return node, collectives.levels(machine, node), pricer_for(machine, node, bits), idle_w
 
 
 @dataclass(frozen=True, eq=False)
@@ -225,12 +227,13 @@ class _Evaluation:
         node: NodeTable,
         links: list[Level],
         pricer: Roofline,
+        idle_w: Floats,
         imbalance: float,
     ) -> None:
         self.model, self.machine, self.phase = model, machine, phase
         self.plans, self.bits = plans, pricer.bits
         self.tokens = sum(kind["batch"] * kind["new"] for kind in kinds)
-        self.node, self.links, self.pricer = node, links, pricer
+        self.node, self.links, self.pricer, self.idle_w = node, links, pricer, idle_w
         self.pipeline, self.micro = plans["pipeline"], plans["micro_batches"]
         self.devices = plans.devices
         self.stage_devices = plans.group
@@ -399,7 +402,7 @@ class _Evaluation:
         self.parts_s["pipeline"] = latency - once
         senders = self.stage_devices * (self.pipeline - 1)
         energy = (self.joules + joules_far + joules * senders) * self.micro
-        energy = energy + self._idle_w() * latency
+        energy = energy + self.idle_w * latency
         capacity = self.node.tiers[self.pricer.tier_name]["capacity_bytes"]
         return StepCost(
             self.model.name, self.machine.name, self.phase, latency,
@@ -473,17 +476,6 @@ class _Evaluation:
             share = part.held * self.devices / tier["instances"]
             short = short + np.maximum(share - tier["capacity_bytes"], 0.0)
         return short
-
-    def _idle_w(self) -> Floats | float:
-        """Standing power of the machine's parts; memory beyond (or below) the shipped adds its."""
-        power = sum(
-            np.nan_to_num(part["idle_w"]) * part["instances"] for part in self.node.parts.values()
-        )
-        shipped = _shipped(self.machine, self.bits)[0].tiers
-        for name, tier in self.node.tiers.items():
-            more = tier["background_power_w"] - shipped[name]["background_power_w"]
-            power = power + more * tier["instances"]
-        return power
 
 
 def _add(into: dict[str, Floats], name: str, value: Floats) -> None:
