@@ -112,7 +112,7 @@ def test_presets_hold_the_relations_of_their_timings(name):
     assert p["RCD_RD"] + p["BURST"] <= p["RAS"]
     assert p["CCD_L"] >= p["CCD_S"] >= 1
     assert p["RRD_L"] >= p["RRD_S"]
-    assert 0 < p["FAW"] <= 8 * p["RRD_L"]
+    assert 0 < p["FAW"] <= 10 * p["RRD_L"]
     assert p["RFC"] < p["REFI"]
     # One refresh of every row within 64 ms (32 ms where the standard halves it): 8192 commands.
     assert 3.7e-6 <= p["REFI"] * spec.clock_ps * 1e-12 <= 8.0e-6 or spec.standard in (

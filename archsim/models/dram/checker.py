@@ -14,10 +14,12 @@ from archsim.models.dram.expression import evaluate
 from archsim.models.dram.layout import COMMANDS
 from archsim.models.dram.spec import DramSpec, family
 
-_COLUMN = {"RD", "RDA", "WR", "WRA", "MACB", "WRB"}
-_OPENS, _CLOSES = {"ACT"}, {"PRE", "RDA", "WRA"}
-_WHOLE_RANK = {"PREA", "REFA", "ACTB", "MACB", "WRB", "PREB"}
+_COLUMN = {"RD", "RDA", "WR", "WRA", "MACB", "WRB", "RDB"}
+_OPENS, _CLOSES = {"ACT", "ACTB"}, {"PRE", "RDA", "WRA", "PREA", "PRES", "PREB"}
+_NEEDS_ROW = {"RD", "RDA", "WR", "WRA", "MACB", "WRB"}
+_WHOLE_RANK = {"PREA", "REFA"}
 _BANK_SET = {"REFB", "PRES"}
+_REGISTERS = {"WRB", "RDB"}  # without a row: to registers or a buffer, no bank takes part
 
 
 class _Judge:
@@ -46,21 +48,30 @@ class _Judge:
         start = bank // per_rank * per_rank
         if command in _WHOLE_RANK:
             return list(range(start, start + per_rank))
+        if command in ("ACTB", "MACB", "WRB", "RDB", "PREB"):
+            size = self.spec.activate_banks if command == "ACTB" else self.spec.compute_banks
+            sets = per_rank // size
+            if self.spec.broadcast.spread:
+                return list(range(start + bank % sets, start + per_rank, sets))
+            first = start + (bank - start) // size * size
+            return list(range(first, first + size))
         if command in _BANK_SET and self.spec.refresh_granularity == "same_bank":
             first = start + bank % s.banks_per_group
             return list(range(first, start + per_rank, s.banks_per_group))
         return [bank]
 
-    def places(self, command: str, bank: int) -> list[tuple[str, int]]:
+    def places(self, command: str, bank: int, row: int) -> list[tuple[str, int]]:
         """Banks, group and rank in which a command counts as issued."""
         s = self.spec.structure
         rank = bank // (s.bank_groups * s.banks_per_group)
         banks = [("bank", b) for b in self.targets(command, bank)]
+        if command in _REGISTERS and row < 0:
+            banks = []
         return [*banks, ("group", bank // s.banks_per_group), ("rank", rank)]
 
     def take(self, now: int, command: str, bank: int, row: int) -> None:
         """Judge one command, then note it."""
-        where = self.places(command, bank)
+        where = self.places(command, bank, row)
         rank = where[-1][1]
         for scope, first, needed in self.before[command]:
             if scope == "ranks":
@@ -78,29 +89,37 @@ class _Judge:
         if now < self.bus.get(column, 0):
             self.say(now, command, "the command bus is taken")
         self.bus[column] = now + self.length[command]
-        window = self.spec.parameters.get("FAW", 0)
-        if command in ("ACT", "ACTB"):
-            times = self.activates[rank]
-            if len(times) >= 4 and now - times[-4] < window:
-                self.say(now, command, f"fifth activate within {now - times[-4]} cycles")
-            times.append(now)
+        self.activations(now, command, rank)
         self.rows(now, command, bank, row)
         for place in where:
             self.last[command, *place] = now
 
+    def activations(self, now: int, command: str, rank: int) -> None:
+        """Judge the four-activate window; what opens more rows fills several windows in a row."""
+        window = self.spec.parameters.get("FAW", 0)
+        if command not in ("ACT", "ACTB") or not window:
+            return
+        rows = self.spec.broadcast_activations if command == "ACTB" else 1
+        times = self.activates[rank]
+        if sum(now - t < window for t in times[-4:]) + min(rows, 4) > 4:
+            self.say(now, command, f"more than four activations within {window} cycles")
+        times += [now + (rows - 1) // 4 * window] * min(rows, 4)
+
     def rows(self, now: int, command: str, bank: int, row: int) -> None:
         """Judge and follow which rows are open."""
         banks = self.targets(command, bank)
-        if command in _OPENS and bank in self.open:
+        if command in _OPENS and any(b in self.open for b in banks):
             self.say(now, command, f"bank {bank} is open")
-        if command in ("RD", "RDA", "WR", "WRA") and self.open.get(bank) != row:
-            self.say(now, command, f"row {row} of bank {bank} is not open")
+        if command in _NEEDS_ROW and not (command in _REGISTERS and row < 0):
+            closed = [b for b in banks if self.open.get(b) != row]
+            if closed:
+                self.say(now, command, f"row {row} of bank {closed[0]} is not open")
         if command in ("REFA", "REFB") and any(b in self.open for b in banks):
             self.say(now, command, "a row is open")
-        if command in _OPENS:
-            self.open[bank] = row
-        if command in _CLOSES or command in ("PREA", "PRES"):
-            for b in banks:
+        for b in banks:
+            if command in _OPENS:
+                self.open[b] = row
+            elif command in _CLOSES:
                 self.open.pop(b, None)
 
     def say(self, now: int, command: str, what: str) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from enum import IntEnum
 
 #: Rows and columns of the constraint tables. Broadcast commands are those of memories that
-#: compute: one command opens, reads, writes or closes a row in all banks of a rank.
+#: compute: one command opens (ACTB), reads and multiplies (MACB), writes (WRB) or closes (PREB) a
+#: row in all banks of a set (see ``spec.Broadcast``). WRB without a row writes operands into
+#: registers or a buffer; RDB reads results from there.
 COMMANDS = (
     "ACT",
     "PRE",
@@ -21,9 +23,10 @@ COMMANDS = (
     "MACB",
     "WRB",
     "PREB",
+    "RDB",
 )
-NUM_COMMANDS = 16  # two spare columns: rows of the tables fill whole vector registers
-ACT, PRE, RD, WR, RDA, WRA, PREA, REFA, REFB, PRES, ACTB, MACB, WRB, PREB = range(14)
+NUM_COMMANDS = 16  # a spare column: rows of the tables fill whole vector registers
+ACT, PRE, RD, WR, RDA, WRA, PREA, REFA, REFB, PRES, ACTB, MACB, WRB, PREB, RDB = range(15)
 NONE = -1
 
 #: A distance that constrains nothing, and a time that never comes.

@@ -146,7 +146,7 @@ def compiled(spec: DramSpec) -> _Compiled:
         length[L.COMMANDS.index(name)] = cycles
     bus_of = np.zeros(L.NUM_COMMANDS, np.int64)
     if kind["split_bus"]:
-        bus_of[[L.RD, L.WR, L.RDA, L.WRA, L.MACB, L.WRB]] = 1
+        bus_of[[L.RD, L.WR, L.RDA, L.WRA, L.MACB, L.WRB, L.RDB]] = 1
     return _Compiled(device, spec.tables, length, bus_of)
 
 

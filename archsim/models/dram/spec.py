@@ -121,6 +121,24 @@ class PerBit(Strict):
     background_mw: float = Field(default=0.0, ge=0)
 
 
+class Broadcast(Strict):
+    """Which banks of a rank a command of a memory that computes reaches.
+
+    Attributes:
+        activate_banks: Banks that one ACTB opens; all of the rank when None.
+        compute_banks: Banks that one MACB, WRB (to a row) or PREB reaches; all when None.
+        spread: Members of a set are spread over the bank groups (even and odd banks, bundles);
+            else they are neighbours (a bank group).
+        activations: Activations that one ACTB counts for in the four-activate window; one a bank
+            when None.
+    """
+
+    activate_banks: PositiveInt | None = None
+    compute_banks: PositiveInt | None = None
+    spread: bool = False
+    activations: PositiveInt | None = None
+
+
 class DramSpec(Strict):
     """One DRAM standard at one speed: a preset file.
 
@@ -129,6 +147,7 @@ class DramSpec(Strict):
         clock_ps: Clock period in ps; all timings are in cycles of it.
         timing: Timing parameters in cycles, without the leading t; may override derived values.
         refresh_granularity: What a REFB refreshes: one bank, or the same bank of every group.
+        broadcast: Banks that commands of a memory that computes reach.
         mapping: Default address mapping, most significant part first.
         source: Where the figures are from.
     """
@@ -141,16 +160,45 @@ class DramSpec(Strict):
     structure: Structure
     timing: dict[str, int | str]
     refresh_granularity: Literal["bank", "same_bank"] = "bank"
+    broadcast: Broadcast = Broadcast()
     mapping: str = "row-rank-bank-group-column-channel"
     currents: Currents | None = None
     per_bit: PerBit | None = None
     energy_source: str = ""
 
+    @model_validator(mode="after")
+    def _sets(self) -> DramSpec:
+        banks = self.structure.bank_groups * self.structure.banks_per_group
+        for name in ("activate_banks", "compute_banks"):
+            value = getattr(self.broadcast, name)
+            if value is not None and banks % value:
+                raise ValueError(f"broadcast.{name} must divide the {banks} banks of a rank")
+        if self.activate_banks > self.compute_banks or self.compute_banks % self.activate_banks:
+            raise ValueError("broadcast.activate_banks must divide compute_banks")
+        return self
+
+    @property
+    def activate_banks(self) -> int:
+        """Banks that one ACTB opens."""
+        per_rank = self.structure.bank_groups * self.structure.banks_per_group
+        return self.broadcast.activate_banks or self.broadcast.compute_banks or per_rank
+
+    @property
+    def compute_banks(self) -> int:
+        """Banks that one MACB reads."""
+        per_rank = self.structure.bank_groups * self.structure.banks_per_group
+        return self.broadcast.compute_banks or per_rank
+
+    @property
+    def broadcast_activations(self) -> int:
+        """Activations that one ACTB counts for."""
+        return self.broadcast.activations or self.activate_banks
+
     @property
     def peak_bandwidth_bytes_per_s(self) -> float:
         """Data bus bandwidth of all channels; pseudo channels count each."""
         s = self.structure
-        buses = s.ranks if family(self.family)["split_bus"] else 1
+        buses = s.ranks if family(self.family)["pseudo_channels"] else 1
         return s.channels * buses * s.bus_bits / 8 * s.data_rate / (self.clock_ps * 1e-12)
 
     @functools.cached_property
@@ -182,6 +230,8 @@ def families() -> dict[str, dict[str, Any]]:
             "command_cycles": given.get("command_cycles", base.get("command_cycles", {})),
             "split_bus": bool(given.get("split_bus", base.get("split_bus", False))),
         }
+        # Ranks are pseudo channels, with data buses of their own, where commands have two buses.
+        done[name]["pseudo_channels"] = given.get("pseudo_channels", done[name]["split_bus"])
     return done
 
 
