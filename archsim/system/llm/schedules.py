@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 from archsim.errors import InputError
 
@@ -46,6 +47,35 @@ def bubble_share(stages: int, micro_batches: int) -> float:
     return (stages - 1) / (micro_batches + stages - 1)
 
 
+def balanced(works: Sequence[float], stages: int) -> list[float]:
+    """Consecutive pieces of work cut into stages whose longest is as short as can be.
+
+    Example:
+        >>> balanced([1.0, 1.0, 1.0, 3.0], 2)
+        [3.0, 3.0]
+    """
+    sums = [0.0, *accumulate(works)]
+    # Longest of the first pieces in so many stages, and where the last of these stages begins.
+    best = [list(sums)]
+    begins: list[list[int]] = [[0] * len(sums)]
+    for _ in range(1, stages):
+        before, now, cut = best[-1], [], []
+        for end in range(len(sums)):
+            longest, begin = min(
+                (max(before[begin], sums[end] - sums[begin]), begin) for begin in range(end + 1)
+            )
+            now.append(longest)
+            cut.append(begin)
+        best.append(now)
+        begins.append(cut)
+    times, end = [], len(works)
+    for stage in reversed(range(stages)):
+        begin = begins[stage][end]
+        times.append(sums[end] - sums[begin])
+        end = begin
+    return times[::-1]
+
+
 def _order(schedule: str, stage: int, stages: int, micro: int) -> list[tuple[str, int]]:
     """What a stage does, in order."""
     forward = [("F", i) for i in range(micro)]
@@ -65,15 +95,18 @@ def walk(
     schedule: str = "gpipe",
     *,
     send_s: float = 0.0,
+    again_s: Sequence[float] | None = None,
 ) -> Walked:
     """Time of one step of training.
 
     Args:
         forward_s: Of one micro-batch in each stage.
-        backward_s: Alike; with rematerialisation it includes the forward pass that runs again.
+        backward_s: Alike, without what runs again.
         micro_batches: Parts of the batch.
         schedule: One of :data:`SCHEDULES`.
         send_s: From a stage to its neighbour, beside their work.
+        again_s: Rematerialisation in each stage: the forward pass that runs again before a backward
+            pass, for which it need not wait for the stage behind (GPipe, section 2.3).
 
     Raises:
         InputError: The schedule is unknown, or there are no stages or micro-batches.
@@ -86,11 +119,13 @@ def walk(
     stages = len(forward_s)
     if schedule not in SCHEDULES:
         raise InputError("unknown schedule", found=schedule, expected=", ".join(SCHEDULES))
-    if stages < 1 or len(backward_s) != stages or micro_batches < 1:
+    same = len(backward_s) == stages and (again_s is None or len(again_s) == stages)
+    if stages < 1 or not same or micro_batches < 1:
         raise InputError(
             "a pipeline has stages and micro-batches, and two times a stage",
             found=(stages, len(backward_s), micro_batches),
         )
+    again = [0.0] * stages if again_s is None else list(again_s)
     orders = [_order(schedule, k, stages, micro_batches) for k in range(stages)]
     ends: dict[tuple[str, int, int], float] = {}
     place, clock = [0] * stages, [0.0] * stages
@@ -105,10 +140,14 @@ def walk(
                     if needed not in ends:
                         break
                     ready = ends[needed] + send_s
-                length = forward_s[k] if kind == "F" else backward_s[k]
-                clock[k] = ends[kind, i, k] = max(clock[k], ready) + length
+                if kind == "F":
+                    clock[k] = max(clock[k], ready) + forward_s[k]
+                else:
+                    clock[k] = max(clock[k] + again[k], ready) + backward_s[k]
+                ends[kind, i, k] = clock[k]
                 place[k] += 1
-    busy = tuple(micro_batches * (f + b) for f, b in zip(forward_s, backward_s, strict=True))
+    works = zip(forward_s, backward_s, again, strict=True)
+    busy = tuple(micro_batches * sum(parts) for parts in works)
     return Walked(max(clock), busy, tuple(_held(order) for order in orders))
 
 

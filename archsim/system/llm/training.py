@@ -1,0 +1,413 @@
+"""A training step: forward, backward and update, and where weights, states and activations lie.
+
+Mixed precision with Adam keeps, for each parameter, a weight and a gradient in few bits and a
+master weight and two moments in 32 bits (ZeRO, arXiv 1910.02054). ZeRO divides states (stage 1),
+gradients (2) and weights (3) over the groups of data parallelism; weights are then gathered for
+both passes. A backward pass takes two forward passes; with rematerialisation a layer keeps its
+input only and its forward pass runs once more. States may lie in another tier, beside the host that
+updates them, or be fetched by the devices in subgroups, interleaved with the host's work (Deep
+Optimizer States, Middleware 2024).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from archsim.errors import InputError
+from archsim.hardware import Machine, NodeTable, load_machine, resolve_node
+from archsim.system.llm import collectives
+from archsim.system.llm.calls import Call
+from archsim.system.llm.cost import StepCost
+from archsim.system.llm.evaluate import evaluate_step
+from archsim.system.llm.plan import Plan
+from archsim.system.llm.pricing import Roofline, pricer_for
+from archsim.system.llm.schedules import SCHEDULES, balanced, walk
+from archsim.system.llm.tiers import Path, tier_path
+from archsim.workload.huggingface import load_model
+from archsim.workload.language import LanguageModel
+from archsim.workload.steps import Bits
+
+#: Bytes of Adam's states for a parameter: master weight and two moments in 32 bits.
+STATE_BYTES = 12.0
+#: Share of the host memory's peak that Adam on processors moves its bytes at. DeepSpeed's CPU-Adam
+#: on an EPYC 7543P (204.8 GB/s): 11.1e9 parameters of 30 bytes in 3.72 s, of which 0.18 s copy
+#: weights back (the authors' log of Deep Optimizer States for four A100, 13B); two Xeon 8168
+#: (256 GB/s): 10e9 in 2.57 s (ZeRO-Offload, ATC 2021, table 4, recalled).
+HOST_EFFICIENCY = 0.46
+#: Rate at which one device's gradients reach the host where the backward pass waits for each copy
+#: into pageable memory and its conversion, bytes/s: 5.56 GB in 2.95 - 1.43 s, from the same log.
+BLOCKING_BYTES_PER_S = 3.7e9
+
+
+@dataclass(frozen=True)
+class Training:
+    """How a step of training is done, beside its plan of parallelism.
+
+    Attributes:
+        zero: Stage of ZeRO, 0 to 3.
+        rematerialise: Keep the input of each layer only.
+        schedule: Of pipeline stages, one of ``SCHEDULES``.
+        states: Tier of the optimizer's states; None is the engine's own. Elsewhere the host
+            updates them.
+        device_share: Share of the subgroups that the devices update all the same, fetching their
+            states and putting them back while the host works on the others.
+        subgroup: Parameters fetched at a time.
+        blocking: The backward pass waits for every copy of gradients to the host.
+        activations: Tier that kept inputs go to in the forward and come from in the backward pass.
+        overlap: Collectives and kept inputs move beside the work of other layers.
+    """
+
+    zero: int = 0
+    rematerialise: bool = True
+    schedule: str = "1f1b"
+    states: str | None = None
+    device_share: float = 0.0
+    subgroup: int = 100_000_000
+    blocking: bool = False
+    activations: str | None = None
+    overlap: bool = True
+
+    def __post_init__(self) -> None:
+        if self.zero not in (0, 1, 2, 3):
+            raise InputError("a stage of ZeRO", field="zero", found=self.zero, expected="0 to 3")
+        if self.schedule not in SCHEDULES:
+            raise InputError(
+                "unknown schedule", field="schedule", found=self.schedule,
+                expected=", ".join(SCHEDULES),
+            )  # fmt: skip
+        if not 0 <= self.device_share <= 1:
+            raise InputError("must be a share", field="device_share", found=self.device_share)
+        if self.states is None and (self.device_share or self.blocking):
+            raise InputError("the states lie on the devices already", field="states")
+        if isinstance(self.subgroup, bool) or self.subgroup < 1:
+            raise InputError("must be a positive whole number", field="subgroup",
+                             found=self.subgroup)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class TrainingCost:
+    """What a step of training takes.
+
+    Attributes:
+        model, machine, plan: Names.
+        forward_s, backward_s: Of the passes through all stages; bubbles in both.
+        update_s: Of gradients and states, what is not hidden behind the backward pass.
+        bubble: Share of the stages' time that they idle in the passes.
+        tokens: Of the batch.
+        memory_bytes: Of one device by what: ``weights``, ``gradients``, ``states``,
+            ``activations``.
+        capacity_bytes: Of the tier that holds them.
+        away_bytes: By tier, bytes of the whole machine that lie elsewhere.
+        short_bytes: Bytes that those tiers lack.
+    """
+
+    model: str
+    machine: str
+    plan: str
+    forward_s: float
+    backward_s: float
+    update_s: float
+    bubble: float
+    tokens: float
+    memory_bytes: Mapping[str, float]
+    capacity_bytes: float
+    away_bytes: Mapping[str, float]
+    short_bytes: float
+
+    @property
+    def latency_s(self) -> float:
+        """Of the step."""
+        return self.forward_s + self.backward_s + self.update_s
+
+    @property
+    def tokens_per_s(self) -> float:
+        """Tokens trained on a second."""
+        return self.tokens / self.latency_s
+
+    @property
+    def overflow_bytes(self) -> float:
+        """Bytes that a device, or another tier, would need beyond its capacity; 0 if none."""
+        own = max(sum(self.memory_bytes.values()) - self.capacity_bytes, 0.0)
+        return own + self.short_bytes
+
+    @property
+    def fits(self) -> bool:
+        """Whether everything has a place."""
+        return self.overflow_bytes == 0
+
+    def explain(self) -> str:
+        """The step in words."""
+        parts = {"forward": self.forward_s, "backward": self.backward_s, "update": self.update_s}
+        times = ", ".join(f"{n} {1e3 * v:,.2f} ms" for n, v in parts.items())
+        held = ", ".join(f"{n} {v / 1e9:.2f}" for n, v in self.memory_bytes.items())
+        away = "".join(f", {v / 1e9:,.2f} GB in {n}" for n, v in self.away_bytes.items())
+        return "\n".join([
+            f"{self.model} on {self.machine}, training, plan {self.plan}",
+            f"{'step':24}{1e3 * self.latency_s:,.2f} ms   {self.tokens_per_s:,.1f} tokens/s",
+            f"{'parts':24}{times}; bubble {self.bubble:.1%}",
+            f"{'memory of a device':24}{sum(self.memory_bytes.values()) / 1e9:.2f} of "
+            f"{self.capacity_bytes / 1e9:.2f} GB ({held}){away}: "
+            f"{'fits' if self.fits else 'OUT OF MEMORY'}",
+        ])  # fmt: skip
+
+
+def evaluate_training(
+    model: LanguageModel | str,
+    machine: Machine | str,
+    *,
+    batch: int,
+    context: int,
+    plan: Plan | str = "tp1",
+    how: Training | None = None,
+    bits: Bits | None = None,
+) -> TrainingCost:
+    """Time and memory of one step of training.
+
+    Args:
+        model: A model, the name of a shipped one, or a config.
+        machine: A machine, the name of a shipped one, or a file.
+        batch: Sequences of the whole machine; the plan's micro-batches divide them.
+        context: Tokens of each.
+        plan: Degrees of parallelism.
+        how: Where things lie, and schedules.
+        bits: Of weights (and gradients) and activations.
+
+    Raises:
+        InputError: What ``evaluate_step`` refuses, no such tier, or no way to it.
+
+    Example:
+        >>> cost = evaluate_training("llama-2-7b", "h100x8", batch=8, context=2048, plan="dp8",
+        ...                          how=Training(zero=3))
+        >>> cost.fits, 0.1 < cost.latency_s < 1.0
+        (True, True)
+    """
+    found = load_machine(machine) if isinstance(machine, str) else machine
+    model = load_model(model) if isinstance(model, str) else model
+    plan = Plan.parse(plan) if isinstance(plan, str) else plan
+    return _Step(model, found, plan, how or Training(), bits or Bits(), batch, context).cost()
+
+
+class _Step:
+    """One step of training."""
+
+    def __init__(
+        self, model: LanguageModel, machine: Machine, plan: Plan, how: Training, bits: Bits,
+        batch: int, context: int,
+    ) -> None:  # fmt: skip
+        self.model, self.machine, self.plan, self.how, self.bits = model, machine, plan, how, bits
+        self.node: NodeTable = resolve_node(machine)
+        self.pricer: Roofline = pricer_for(machine, self.node, bits)
+        self.batch, self.context = batch, context
+        many = -(-batch // plan.micro_batches)
+        self.pass_: StepCost = evaluate_step(
+            model, machine, phase="prefill", batch=many, context=context, all_logits=True,
+            plan=replace(plan, pipeline=1, micro_batches=1), bits=bits,
+        )  # fmt: skip
+        # All stages have to exist, though one is priced.
+        evaluate_step(model, machine, phase="prefill", batch=many, context=context, plan=plan)
+        self.layers = len(model.architecture.layers)
+        self.rows = -(-many // plan.data) * context
+        share = model.parameters / (plan.tensor * plan.pipeline)
+        self.parameters = share  # of one stage's device, before ZeRO
+        self.owned = share / (plan.data if how.zero else 1)  # that a device updates
+        self.weight, self.act = bits.weight / 8.0, bits.activation / 8.0
+
+    # ----------------------------------------------------------------------------- the passes
+
+    def stages(self) -> list[float]:
+        """Forward time of each stage for one micro-batch: layers and ends, cut most evenly."""
+        cost = self.pass_
+        ends = {name: float(cost.calls_s[name][0]) for name in ("embedding", "final_norm", "head")
+                if name in cost.calls_s}  # fmt: skip
+        body = (float(cost.latency_s[0]) - sum(ends.values())) / self.layers
+        first = ends.pop("embedding", 0.0)
+        return balanced([first, *[body] * self.layers, sum(ends.values())], self.plan.pipeline)
+
+    def over_data(self, moved: float, calls: int) -> float:
+        """All-reduce of bytes over the groups of data parallelism, in so many calls."""
+        plan = self.plan
+        if plan.data == 1 or moved <= 0:
+            return 0.0
+        stride = plan.tensor
+        links = []
+        for level in collectives.levels(self.machine, self.node):
+            if (level.members > stride).all():
+                links.append(replace(level, members=level.members / stride))
+        one = {"bytes": np.array([moved / calls]), "members": np.array([float(plan.data)])}
+        seconds, _ = self.pricer.collective(Call("data", "all_reduce", one), links)
+        return calls * float(seconds[0])
+
+    def path(self, source: str, target: str) -> Path:
+        """The way between two tiers."""
+        return tier_path(self.machine, self.node, source, target)
+
+    def beside(self, work: float, moves: float) -> float:
+        """Work and what moves meanwhile, or after it."""
+        return max(work, moves) if self.how.overlap else work + moves
+
+    def passes(self) -> tuple[float, float, float]:
+        """Forward, backward (with rematerialisation) and bubble, of all micro-batches."""
+        how, plan = self.how, self.plan
+        calls = -(-self.layers // plan.pipeline)
+        # A gather moves half of what an all-reduce does.
+        gather = (
+            0.5 * self.over_data(self.parameters * self.weight, calls) if how.zero == 3 else 0.0
+        )
+        out = back = 0.0
+        if how.activations is not None:
+            kept, home = self.kept_input() * calls, self.pricer.tier_name
+            out = float(self.path(home, how.activations).seconds(kept)[0])
+            back = float(self.path(how.activations, home).seconds(kept)[0])
+        works = self.stages()
+        forward = [self.beside(work, gather + out) for work in works]
+        # Gradients of ZeRO 2 and 3 are scattered by every micro-batch, else reduced once at the end.
+        reduced = (
+            0.5 * self.over_data(self.parameters * self.weight, calls) if how.zero > 1 else 0.0
+        )
+        again = [work if how.rematerialise else 0.0 for work in works]
+        backward = [
+            self.beside(2.0 * work + more, gather + back + reduced) - more
+            for work, more in zip(works, again, strict=True)
+        ]
+        handed = self.rows * self.model.architecture.width * self.act / plan.tensor
+        links = collectives.levels(self.machine, self.node)
+        send = 0.0
+        if plan.pipeline > 1:
+            stride = np.array([float(plan.tensor * plan.data)])
+            send = float(collectives.point_to_point(links, stride, np.array([handed]))[0][0])
+        walked = walk(
+            forward, backward, plan.micro_batches, how.schedule, send_s=send, again_s=again
+        )
+        # The first pass through all stages, and what of the step is left.
+        ahead = sum(forward) + (plan.pipeline - 1) * send
+        ahead += (plan.micro_batches - 1) * max(forward)
+        return ahead, walked.latency_s - ahead, walked.bubble
+
+    def kept_input(self) -> float:
+        """Bytes one layer keeps of a micro-batch with rematerialisation, on one device."""
+        return self.rows * self.model.architecture.width * self.act
+
+    # ----------------------------------------------------------------------------- the update
+
+    def gradients(self, backward: float) -> float:
+        """What of moving gradients the backward pass does not hide."""
+        how, seconds = self.how, 0.0
+        if how.zero < 2:
+            moves = self.over_data(self.parameters * self.weight, self.layers)
+            seconds += max(moves - backward, 0.0) if how.overlap else moves
+        if how.states is not None:
+            moved = self.owned * self.weight
+            if how.blocking:
+                return seconds + moved / BLOCKING_BYTES_PER_S
+            seconds += max(
+                float(self.path(self.pricer.tier_name, how.states).seconds(moved)[0]) - backward,
+                0.0,
+            )
+        return seconds
+
+    def update(self) -> float:
+        """Adam over all parameters: read and write states, read gradients, write weights."""
+        how, home = self.how, self.pricer.tier_name
+        touched = 2.0 * STATE_BYTES + 2.0 * self.weight + 2.0  # a gradient is widened on the way
+        device = float(self.node.tiers[home]["bandwidth_bytes_per_s"][0])
+        seconds = self.owned * touched / device
+        if how.states is not None:
+            tier = self.node.tiers[how.states]
+            many = float(self.node.devices[0] / tier["instances"][0])
+            rate = float(tier["bandwidth_bytes_per_s"][0]) * HOST_EFFICIENCY / many
+            own = self.owned * how.device_share
+            hosted = self.owned - own
+            into, outof = self.path(how.states, home), self.path(home, how.states)
+            host = hosted * touched / rate
+            weights = float(into.seconds(hosted * self.weight)[0]) if hosted else 0.0
+            if not own:
+                return host + weights
+            # Both directions at once; the devices' own work is hidden behind the copies, which take
+            # the memory's bandwidth from the host.
+            copied = 2.0 * own * STATE_BYTES + hosted * self.weight
+            host += copied * many / float(tier["bandwidth_bytes_per_s"][0])
+            fetched = float(into.seconds(own * STATE_BYTES)[0]) + weights
+            put = float(outof.seconds(own * STATE_BYTES)[0])
+            group = min(float(how.subgroup), own)
+            first = float(into.seconds(group * STATE_BYTES)[0])
+            last = group * touched / device + float(outof.seconds(group * STATE_BYTES)[0])
+            seconds = max(host, fetched + last, first + put, own * touched / device)
+        if how.zero in (1, 2):  # new weights to all
+            seconds += 0.5 * self.over_data(self.parameters * self.weight, self.layers)
+        return seconds
+
+    # ---------------------------------------------------------------------------- the memory
+
+    def memory(self, held: float) -> tuple[dict[str, float], dict[str, float], float]:
+        """Bytes of one device, bytes elsewhere by tier, and what those tiers lack."""
+        how, plan = self.how, self.plan
+        cut = float(plan.data)
+        layers = -(-self.layers // plan.pipeline)
+        whole = self.parameters * self.weight
+        kept = held * layers * self.kept_input()
+        # What one layer works with: each product's operands, forward.
+        layer = float(self.pass_.memory_bytes["workspace"][0])
+        activations = layer + (kept if how.rematerialise else held * layers * self.full_layer())
+        near = {
+            "weights": whole / cut + 2.0 * whole / layers if how.zero == 3 else whole,
+            "gradients": whole / cut if how.zero >= 2 else whole,
+            "states": self.parameters * STATE_BYTES / (cut if how.zero else 1.0),
+            "activations": activations,
+        }
+        away: dict[str, float] = {}
+        if how.states is not None:
+            # Gradients wait beside the states.
+            moved = near["states"] + self.owned * self.weight
+            away[how.states] = moved * plan.devices
+            near["states"] = (
+                2.0 * min(how.subgroup, self.owned) * STATE_BYTES * (how.device_share > 0)
+            )
+        if how.activations is not None:
+            away[how.activations] = away.get(how.activations, 0.0) + kept * plan.devices
+            near["activations"] = layer + 2.0 * self.kept_input()
+        short = 0.0
+        for name, needed in away.items():
+            tier = self.node.tiers[name]
+            short += max(needed - float((tier["capacity_bytes"] * tier["instances"])[0]), 0.0)
+        return near, away, short
+
+    def full_layer(self) -> float:
+        """Bytes one layer keeps of a micro-batch where nothing runs again: every call's input."""
+        from archsim.system.llm.calls import Grid, layer_calls
+
+        one = np.ones(1)
+        requests = float(self.rows // self.context)
+        grid = Grid(requests * one, self.context * one, self.context * one,
+                    self.plan.tensor * one, one, one)  # fmt: skip
+        layer = self.model.architecture.layers[0]
+        total = 0.0
+        for call in layer_calls(self.model.architecture, layer, grid, self.bits):
+            if call.kind == "gemm":
+                total += float((call.sizes["m"] * call.sizes["k"]).sum()) * self.act
+            elif call.kind in ("vector", "moe"):
+                moved = call.sizes.get("bytes")
+                total += 0.5 * float(moved.sum()) if moved is not None else 0.0
+            elif call.kind in ("attention", "latent"):
+                size = call.sizes
+                rows = size["requests"] * size["new"] * size["heads"]
+                total += float((rows * 3.0 * size["head_dim"]).sum()) * self.act
+        return total
+
+    def cost(self) -> TrainingCost:
+        """Everything together."""
+        for tier in {self.how.states, self.how.activations} - {None}:
+            self.machine.item("tiers", str(tier))
+        forward, backward, bubble = self.passes()
+        update = self.gradients(backward) + self.update()
+        held = min(self.plan.micro_batches, self.plan.pipeline)
+        if self.how.schedule == "gpipe":
+            held = self.plan.micro_batches
+        memory, away, short = self.memory(float(held))
+        return TrainingCost(
+            self.model.name, self.machine.name, str(self.plan), forward, backward, update, bubble,
+            float(self.batch * self.context), memory, float(self.pass_.capacity_bytes[0]), away,
+            short,
+        )  # fmt: skip
