@@ -159,6 +159,12 @@ class SystolicEngine(RatedEngine):
     buffer_bytes: float = Field(ge=1, le=1e12, description="on-chip vector memory, bytes")
 
 
+class XpuEngine(RatedEngine):
+    """A processor known by its peak rates alone: its kernels are priced as a roofline."""
+
+    kind: Literal["xpu"]
+
+
 class DataflowEngine(RatedEngine):
     """A reconfigurable array of compute and memory units that runs fused operators as pipelines."""
 
@@ -361,4 +367,5 @@ __all__ = [
     "RatedEngine",
     "SystolicEngine",
     "Tier",
+    "XpuEngine",
 ]
