@@ -95,6 +95,7 @@ def serve(
     batch: int | None,
     context: int | None,
     plan: str | None,
+    beside: list[str] | None,
     unused: dict[str, Any],
     calls: bool,
     as_json: bool,
@@ -102,7 +103,7 @@ def serve(
     """One step of a language model on a machine's devices (`archsim evaluate`)."""
     from archsim.errors import InputError
     from archsim.hardware import load_machine
-    from archsim.system.llm import Plan, evaluate_step
+    from archsim.system.llm import Plan, Share, evaluate_step
     from archsim.workload import load_model
 
     for option, value in unused.items():
@@ -118,6 +119,7 @@ def serve(
         batch=batch or 1,
         context=found.image_tokens or context or 4096,
         plan=Plan.parse(plan) if plan else Plan(tensor=chip.instances()),
+        beside=[Share(r.count, r.new, r.context) for r in map(_request, beside or ())],
     )
     if as_json:
         import json

@@ -146,20 +146,30 @@ def evaluate(
         int | None, typer.Option(min=1, help="Language models: tokens in a request's cache.")
     ] = None,
     plan: Annotated[
-        str | None, typer.Option(help="Language models: e.g. tp8, tp4pp2, tp4+eager.")
+        str | None,
+        typer.Option(
+            help="Language models: e.g. tp8, tp4pp2, tp4+eager, tp8+cache=ddr:0.5, tp8+unfused."
+        ),
+    ] = None,
+    request: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Language models: requests beside the batch in the same step, "
+            "NEW/CONTEXT or COUNTxNEW/CONTEXT (repeatable)."
+        ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Latency, energy, area and power of a network on a machine, with the reasons.
 
-    With --phase, --context or --plan the workload is a language model, served by the machine's
-    devices together: `-w llama-3-70b -m h100x8 --phase decode --context 4096 --plan tp8`.
+    With --phase, --context, --plan or --request the workload is a language model, served by the
+    machine's devices together: `-w llama-3-70b -m h100x8 --phase decode --context 4096 --plan tp8`.
     """
-    if phase or context or plan:
+    if phase or context or plan or request:
         from archsim.cli.language import serve
 
         unused = {"--density": density, "--mappings": mappings}
-        serve(workload, machine, phase, batch, context, plan, unused, layers, as_json)
+        serve(workload, machine, phase, batch, context, plan, request, unused, layers, as_json)
         return
     from archsim.errors import InputError
     from archsim.hardware import load_machine

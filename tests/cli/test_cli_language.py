@@ -93,3 +93,39 @@ def test_a_model_is_served_by_a_node(capsys):
 def test_models_are_listed(capsys):
     assert main(["list", "models"]) == 0
     assert "405,853,388,800" in capsys.readouterr().out
+
+
+def test_requests_join_a_step(capsys):
+    words = ["evaluate", "-w", "llama-3-8b", "-m", "h100", "--batch", "8", "--context", "512"]
+    assert main([*words, "--json"]) == 0
+    alone = json.loads(capsys.readouterr().out)
+    assert main([*words, "--request", "2x256/1024", "--json"]) == 0
+    mixed = json.loads(capsys.readouterr().out)
+    tokens = [cost["tokens_per_s"] * cost["latency_s"] for cost in (alone, mixed)]
+    assert tokens == pytest.approx([8, 8 + 512])
+    assert mixed["latency_s"] > alone["latency_s"]
+    assert main([*words, "--request", "2/1"]) == 2
+    assert "cannot be shorter" in capsys.readouterr().err
+
+
+def test_experts_and_training_are_priced(capsys):
+    words = ["experts", "-w", "llama-2-7b", "-m", "sn40lx8", "-n", "150", "--home", "ddr"]
+    assert main(words) == 0
+    out = capsys.readouterr().out
+    for text in ("150 experts llama-2-7b", "at hand, rest in ddr", "switch", "router"):
+        assert text in out
+    assert main([*words, "--requests", "500", "--skew", "1.2", "--ahead", "--json"]) == 0
+    skewed = json.loads(capsys.readouterr().out)
+    assert skewed["fits"]
+    assert skewed["missing"] < 0.6
+    assert main([*words[:-1], "tape"]) == 2
+    assert "none of the tiers" in capsys.readouterr().err
+    words = ["train", "-w", "llama-2-7b", "-m", "h100x8", "--batch", "16", "--plan", "dp8"]
+    assert main(words) == 0
+    assert "OUT OF MEMORY" in capsys.readouterr().out
+    assert main([*words, "--zero", "3", "--states", "host_dram", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["fits"]
+    assert found["latency_s"] > found["update_s"] > found["forward_s"]
+    assert main([*words, "--device-share", "2"]) == 2
+    assert "a share" in capsys.readouterr().err

@@ -263,7 +263,7 @@ class _Step:
             back = float(self.path(how.activations, home).seconds(kept)[0])
         works = self.stages()
         forward = [self.beside(work, gather + out) for work in works]
-        # Gradients of ZeRO 2 and 3 are scattered by every micro-batch, else reduced once at the end.
+        # Gradients of ZeRO 2 and 3 are scattered by every micro-batch, else reduced at the end.
         reduced = (
             0.5 * self.over_data(self.parameters * self.weight, calls) if how.zero > 1 else 0.0
         )
