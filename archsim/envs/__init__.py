@@ -1,8 +1,10 @@
 """Gymnasium environments over design problems; importing this registers their ids.
 
 ``archsim/Accelerator-v0`` takes a whole accelerator per step, ``archsim/DRAMController-v0`` a whole
-memory controller; ``archsim/AcceleratorStepwise-v0`` and ``archsim/DRAMControllerStepwise-v0`` take
-one parameter per step. All need ``scenario=`` and offer ``gymnasium.make_vec`` natively.
+memory controller, ``archsim/LLMSystem-v0`` a whole system that serves language models;
+``archsim/AcceleratorStepwise-v0``, ``archsim/DRAMControllerStepwise-v0`` and
+``archsim/LLMSystemStepwise-v0`` take one parameter per step. All need ``scenario=`` and offer
+``gymnasium.make_vec`` natively.
 ``parallel_env`` divides any of them among agents (PettingZoo), ``refinement_env`` changes a design
 step by step.
 """
@@ -29,6 +31,12 @@ _LAZY = {
     "DRAMControllerVectorEnv": "archsim.envs.dram_controller",
     "DramProblem": "archsim.envs.dram",
     "DramScenario": "archsim.envs.dram",
+    "LLMProblem": "archsim.envs.llm",
+    "LLMScenario": "archsim.envs.llm_scenario",
+    "LLMSystemEnv": "archsim.envs.llm_system",
+    "LLMSystemStepwiseEnv": "archsim.envs.llm_system",
+    "LLMSystemStepwiseVectorEnv": "archsim.envs.llm_system",
+    "LLMSystemVectorEnv": "archsim.envs.llm_system",
     "Objective": "archsim.envs.objective",
     "Problem": "archsim.envs.problem",
     "Recorder": "archsim.envs.recorder",

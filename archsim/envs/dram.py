@@ -28,7 +28,7 @@ from archsim.envs.scenario import (
     RangeSpec,
     error_context,
     is_file,
-    load_scenario,
+    load_scenario_of,
     resolved_name,
 )
 from archsim.errors import InputError
@@ -268,15 +268,7 @@ class DramProblem:
     measured = METRICS
 
     def __init__(self, scenario: str | Path | Mapping[str, Any] | BaseScenario) -> None:
-        spec = load_scenario(scenario)
-        if not isinstance(spec, DramScenario):
-            raise InputError(
-                "the scenario is of another environment; archsim.envs.as_problem opens any",
-                source=spec.name,
-                field="environment",
-                found=spec.environment,
-                expected=self.environment,
-            )
+        spec = load_scenario_of(DramScenario, scenario)
         self.scenario = spec
         self.space = spec.build_space()
         self.memory = load_spec(spec.memory)

@@ -59,6 +59,19 @@ KINDS: dict[str, Kind] = {
         "archsim/DRAMControllerStepwise-v0",
         {"controller": "banks", "memory": "refresh", "interconnect": "queues"},
     ),
+    "llm_system": Kind(
+        "archsim.envs.llm_scenario:LLMScenario",
+        "archsim.envs.llm:LLMProblem",
+        "archsim/LLMSystem-v0",
+        "archsim/LLMSystemStepwise-v0",
+        {
+            "compute": "hardware",
+            "memory": "hardware",
+            "interconnect": "hardware",
+            "technology": "hardware",
+            "mapping": "placement",
+        },
+    ),
 }
 
 

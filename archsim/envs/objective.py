@@ -30,7 +30,7 @@ from archsim.errors import InputError
 PENALTY = 2000.0
 #: Metrics of which more is better: a limit on them is a lower bound, and minimising is an error.
 LARGER_IS_BETTER = frozenset(
-    {"utilization", "throughput_per_s", "bandwidth_bytes_per_s", "row_hit_rate"}
+    {"utilization", "throughput_per_s", "tokens_per_s", "bandwidth_bytes_per_s", "row_hit_rate"}
 )
 KINDS: tuple[str, ...] = ("log_product", "weighted", "single")
 #: Names :meth:`Objective.score` adds to (or settles among) the metrics.

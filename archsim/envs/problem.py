@@ -16,8 +16,8 @@ from archsim.envs.scenario import (
     error_context,
     is_file,
     load_scenario,
+    load_scenario_of,
 )
-from archsim.errors import InputError
 from archsim.space import DesignSpace
 
 if TYPE_CHECKING:
@@ -91,14 +91,7 @@ class Problem:
         from archsim.system.designs import design_evaluator
         from archsim.workload import load_workload
 
-        spec = load_scenario(scenario)
-        if not isinstance(spec, Scenario):
-            raise InputError(
-                "the scenario is of another environment; archsim.envs.as_problem opens any",
-                source=spec.name,
-                field="environment",
-                found=spec.environment,
-            )
+        spec = load_scenario_of(Scenario, scenario)
         self.scenario = spec
         with error_context(source=spec.name, field="workloads"):
             self.workloads = tuple(load_workload(w.name, batch=w.batch) for w in spec.workloads)

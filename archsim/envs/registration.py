@@ -23,6 +23,14 @@ ENVIRONMENTS: dict[str, tuple[str, str]] = {
         "archsim.envs.stepwise:DRAMControllerStepwiseEnv",
         "archsim.envs.stepwise:DRAMControllerStepwiseVectorEnv",
     ),
+    "archsim/LLMSystem-v0": (
+        "archsim.envs.llm_system:LLMSystemEnv",
+        "archsim.envs.llm_system:LLMSystemVectorEnv",
+    ),
+    "archsim/LLMSystemStepwise-v0": (
+        "archsim.envs.llm_system:LLMSystemStepwiseEnv",
+        "archsim.envs.llm_system:LLMSystemStepwiseVectorEnv",
+    ),
 }
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar, get_args
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
@@ -96,14 +96,19 @@ class ParameterSpec(Strict):
         }
         if self.values is not None:
             return Parameter(self.name, self.values, log=self.log, **fields)
-        bounds = self.range
-        assert bounds is not None  # the validator saw to it
-        if bounds.step is not None:
-            low, high = int(bounds.low), int(bounds.high)
-            return Parameter.integer(self.name, low, high, bounds.step, log=self.log, **fields)
-        return Parameter.continuous(
-            self.name, bounds.low, bounds.high, bounds.points or 2, log=self.log, **fields
-        )
+        assert self.range is not None  # the validator saw to it
+        return ranged(self.name, self.range, log=self.log, **fields)
+
+
+def ranged(name: str, bounds: RangeSpec, **fields: Any) -> Parameter:
+    """The parameter of a range.
+
+    Raises:
+        InputError: The range makes no parameter.
+    """
+    if bounds.step is not None:
+        return Parameter.integer(name, int(bounds.low), int(bounds.high), bounds.step, **fields)
+    return Parameter.continuous(name, bounds.low, bounds.high, bounds.points or 2, **fields)
 
 
 class ScalarSpec(Strict):
@@ -240,6 +245,10 @@ class BaseScenario(Strict):
         raise NotImplementedError
 
 
+#: Scenarios of one kind of environment.
+Kindred = TypeVar("Kindred", bound=BaseScenario)
+
+
 class Scenario(BaseScenario):
     """An exploration of accelerators; the default kind."""
 
@@ -346,7 +355,13 @@ def error_context(source: object = None, field: str | None = None) -> Iterator[N
 
 def available_scenarios() -> tuple[str, ...]:
     """Names of the shipped scenarios."""
-    return tuple(sorted(path.stem for path in SCENARIOS.glob("*.yaml")))
+    return tuple(sorted(path.stem for path in SCENARIOS.glob("*.yaml") if not is_study(path)))
+
+
+def is_study(path: Path) -> bool:
+    """Whether a file compares agents on scenarios (``archsim study``) and is none itself."""
+    with path.open("rb") as file:
+        return file.read(6) == b"study:"
 
 
 def load_scenario(source: str | Path | Mapping[str, Any] | BaseScenario) -> BaseScenario:
@@ -381,6 +396,30 @@ def load_scenario(source: str | Path | Mapping[str, Any] | BaseScenario) -> Base
             scenario = scenario.resolved(folder)
         scenario.check()
     return scenario
+
+
+def load_scenario_of(
+    model: type[Kindred], source: str | Path | Mapping[str, Any] | BaseScenario
+) -> Kindred:
+    """Read and check a scenario of one kind of environment.
+
+    Args:
+        model: Of its scenarios.
+        source: As for :func:`load_scenario`.
+
+    Raises:
+        InputError: It is of another kind, or wrong.
+    """
+    found = load_scenario(source)
+    if not isinstance(found, model):
+        raise InputError(
+            "the scenario is of another environment; archsim.envs.as_problem opens any",
+            source=found.name,
+            field="environment",
+            found=found.environment,
+            expected=get_args(model.model_fields["environment"].annotation)[0],
+        )
+    return found
 
 
 def _validated(data: Any, source: object) -> BaseScenario:

@@ -14,6 +14,8 @@ KNOWN = sorted(name for name in gym.registry if name.startswith("archsim/"))
 
 
 def scenario_for(name: str) -> str:
+    if "LLM" in name:
+        return "llm_405b_node"
     return "dram_low_latency" if "DRAM" in name else "smoke"
 
 

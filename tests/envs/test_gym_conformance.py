@@ -15,8 +15,12 @@ import archsim.envs
 from archsim.errors import InputError
 
 WHOLE, STEPWISE = "archsim/Accelerator-v0", "archsim/AcceleratorStepwise-v0"
-WHOLES = (WHOLE, "archsim/DRAMController-v0")
-STEPWISES = (STEPWISE, "archsim/DRAMControllerStepwise-v0")
+WHOLES = (WHOLE, "archsim/DRAMController-v0", "archsim/LLMSystem-v0")
+STEPWISES = (
+    STEPWISE,
+    "archsim/DRAMControllerStepwise-v0",
+    "archsim/LLMSystemStepwise-v0",
+)
 ENCODINGS = ("multidiscrete", "discrete", "box")
 SB3_CASES = [
     *((n, {"encoding": e, "horizon": h}) for n in WHOLES for e in ENCODINGS for h in (1, 3)),

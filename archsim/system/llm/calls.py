@@ -153,8 +153,10 @@ class _Maker:
 def _attention(make: _Maker, name: str, a: Attention) -> None:
     grid, width = make.grid, make.arch.width
     tokens, value = grid.tokens, a.value_dim or a.head_dim
-    heads = np.ceil(a.heads / grid.tensor)
     kv = np.ceil(a.kv_heads / grid.tensor)  # replicated where there are more devices than heads
+    # The fullest device has whole groups of heads that share theirs, or a part of one group.
+    whole = kv * (a.heads // a.kv_heads)
+    heads = np.where(grid.tensor > a.kv_heads, np.ceil(a.heads / grid.tensor), whole)
     make.gemm(f"{name}.qkv", tokens, heads * a.head_dim + kv * (a.head_dim + value), width)
     if a.head_norm:
         make.norm(f"{name}.head_norm", tokens * (heads + kv), a.head_dim)

@@ -1,0 +1,216 @@
+"""The problem a scenario of language-model systems poses: hardware, placement and parallelism."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from archsim.envs.llm_scenario import HOME, LLMScenario, is_config, machine_values
+from archsim.envs.problem import Metrics, copy_input
+from archsim.envs.scenario import BaseScenario, error_context, is_file, load_scenario_of
+from archsim.system.llm.plan import PLACED, Plan
+from archsim.system.llm.rows import DEFAULTS
+from archsim.system.llm.serving import Served, ServedStep, Serving
+
+#: What :func:`step_features` gives, in order.
+FEATURES: tuple[str, ...] = (
+    "decode_share",
+    "parameters",
+    "active_share",
+    "layers",
+    "cache_per_token",
+    "batch",
+    "context",
+    "steps",
+)
+
+
+class LLMProblem:
+    """The design problem of a scenario of language-model systems.
+
+    Args:
+        scenario: An :class:`LLMScenario`, or anything :func:`load_scenario` takes.
+
+    Attributes:
+        scenario: The checked scenario.
+        space: Its design space.
+        system: The machine the parameters change.
+        objective: The objective, references filled in: where the scenario gives none, the machine
+            as shipped under the scenario's plan (a reward above 1/2 beats it).
+        metric_names: Metrics of every evaluation, in order (``archsim.system.llm.serving``).
+        reference_metrics: Those of the machine as shipped.
+        features: float32[8] in [0, 1], see :func:`step_features`.
+        environment: Kind of its scenarios.
+        reference_name: What the reference is, in reports.
+        refusal: Why a design that keeps its limits is infeasible, in reports.
+
+    Raises:
+        InputError: The scenario is wrong.
+
+    Example:
+        >>> problem = LLMProblem("llm_405b_node")
+        >>> designs = problem.space.sample(np.random.default_rng(0), 4)
+        >>> metrics = problem.evaluate(designs)
+        >>> metrics["tpot_s"].shape, bool(np.isfinite(metrics["reward"]).all())
+        ((4,), True)
+    """
+
+    environment = "llm_system"
+    reference_name = "machine as shipped"
+    refusal = "does not fit"
+
+    def __init__(self, scenario: str | Path | Mapping[str, Any] | BaseScenario) -> None:
+        from archsim.hardware import load_machine
+
+        spec = load_scenario_of(LLMScenario, scenario)
+        self.scenario = spec
+        self.system = load_machine(spec.machine)
+        self.space = spec.build_space()
+        with error_context(source=spec.name):
+            steps = spec.served()
+            self.serving = Serving(self.system, steps, spec.numbers(), spec.costs())
+            self.metric_names = self.serving.metric_names
+            plan = Plan.parse(spec.plan)
+            self._plan = {n: getattr(plan, n) for n in DEFAULTS}
+            shipped = self.serving.evaluate({}, self._derived({}, self._plan)).metrics
+            self.reference_metrics = {name: float(shipped[name][0]) for name in self.metric_names}
+            wanted = spec.objective.build()
+            wanted.check_metrics(self.metric_names)
+            self.objective = wanted.with_default_references(self.reference_metrics)
+        self.features = step_features(steps)
+
+    def __repr__(self) -> str:
+        return f"LLMProblem({self.scenario.name!r}, {self.space!r})"
+
+    @property
+    def subject(self) -> str:
+        """What is designed for what, in words."""
+        said = [
+            f"{step.model.name} {step.phase} (batch {step.batch}, context {step.context:,})"
+            for step in self.serving.steps
+        ]
+        return f"{', '.join(said)} on {Path(self.scenario.machine).stem}"
+
+    def content(self) -> dict[str, Any]:
+        """Plain data that decides every number of a design, for digests."""
+        include = {"parameters", "constraints", "objective", "bits", "plan", "data", "expert",
+                   "terms"}  # fmt: skip
+        found = self.scenario.model_dump(mode="json", include=include)
+        found["environment"] = self.environment
+        found["machine"] = self.system.model_dump(mode="json")
+        found["steps"] = [
+            [step.label, step.phase, step.batch, step.context, step.new, step.weight,
+             step.imbalance, repr(step.model.architecture)]
+            for step in self.serving.steps
+        ]  # fmt: skip
+        return found
+
+    def portable(self, directory: Path) -> dict[str, Any]:
+        """The scenario as data that stands alone in a directory.
+
+        Args:
+            directory: Files the scenario refers to are copied to its folder ``inputs``.
+        """
+        data = self.scenario.model_dump(mode="json", exclude_defaults=True)
+        data["environment"] = self.environment
+        if is_file(self.scenario.machine):
+            data["machine"] = copy_input(self.scenario.machine, directory)
+        for item, step in zip(data["steps"], self.serving.steps, strict=True):
+            item["name"] = step.label
+            if is_config(item["model"]):
+                inputs = directory / "inputs"
+                inputs.mkdir(exist_ok=True)
+                (inputs / f"{step.label}.json").write_bytes(Path(item["model"]).read_bytes())
+                item["model"] = f"inputs/{step.label}.json"
+        return data
+
+    def evaluate(self, indices: np.ndarray) -> Metrics:
+        """Evaluate legal designs.
+
+        Args:
+            indices: int64[B, P] index vectors.
+
+        Returns:
+            Array [B] by name: every metric (SI units, see the suffix), ``feasible`` (bool),
+            ``violation`` (>= 0), ``objective`` and ``reward``.
+        """
+        served = self.served(indices)
+        metrics: Metrics = dict(served.metrics)
+        metrics["violation"] = served.violation
+        metrics.update(self.objective.score(metrics))
+        return metrics
+
+    def served(self, indices: np.ndarray) -> Served:
+        """Full costs of designs, with what is not possible about them."""
+        designs = np.atleast_2d(self.space.check_indices(indices))
+        hardware: dict[str, np.ndarray] = {}
+        plan: dict[str, Any] = {}
+        sizes: dict[tuple[str, str], np.ndarray] = {}
+        pairs = zip(self.scenario.parameters, self.space.parameters, strict=True)
+        for place, (spec, parameter) in enumerate(pairs):
+            column = parameter.table[designs[:, place]]
+            hardware |= machine_values(spec, parameter, designs[:, place])
+            if spec.plan is not None:
+                plan[spec.plan] = np.where(column == HOME, "", column) if (
+                    spec.plan in PLACED
+                ) else column  # fmt: skip
+            if spec.size is not None:
+                sizes |= {(label, spec.size): column for label in self.scenario.labels(spec)}
+        fixed = {n: ("" if v is None else v) for n, v in self._plan.items()}
+        return self.serving.evaluate(hardware, self._derived(hardware, {**fixed, **plan}), sizes)
+
+    def _derived(self, hardware: Mapping[str, Any], plan: Mapping[str, Any]) -> dict[str, Any]:
+        """A plan's columns with those that follow from others."""
+        from archsim.hardware import resolve_node
+
+        found = dict(plan)
+        if "data" in self.scenario.derived:
+            groups = {p: v for p, v in hardware.items() if p.startswith("groups.")}
+            devices = resolve_node(self.system, groups).devices
+            cut = np.asarray(found["tensor"]) * found["pipeline"]
+            found["data"] = np.maximum(np.floor(devices / cut), 1.0)
+        if "expert" in self.scenario.derived:
+            found["expert"] = np.asarray(found["tensor"]) * found["data"]
+        return found
+
+    def explain(self, design: np.ndarray) -> str:
+        """One design in words: every step's time, limits and memory, and what is not possible."""
+        served = self.served(design)
+        lines = [step.explain() for step in served.steps]
+        lines += [f"impossible: {why}" for why in served.reasons()]
+        return "\n".join(lines)
+
+
+def step_features(steps: tuple[ServedStep, ...]) -> np.ndarray:
+    """What an agent may know of the steps, weighted by how often they happen.
+
+    Returns:
+        float32[8] in [0, 1], in the order of :data:`FEATURES`: share of decode steps; parameters,
+        share active for a token, layers, bytes cached for a token, batch, context and number of
+        kinds of steps (logarithms over those of a generous maximum, but the share).
+    """
+
+    def log_share(value: float, most: float) -> float:
+        return float(np.log1p(value) / np.log1p(most))
+
+    rows = [
+        [
+            float(step.phase == "decode"),
+            log_share(step.model.parameters, 1e13),
+            step.model.active_parameters / step.model.parameters,
+            log_share(len(step.model.architecture.layers), 1e3),
+            log_share(step.model.architecture.cached_elements_per_token, 1e7),
+            log_share(step.batch, 1e6),
+            log_share(step.context, 1e8),
+            log_share(len(steps), 16.0),
+        ]
+        for step in steps
+    ]
+    weights = [step.weight for step in steps]
+    return np.average(rows, axis=0, weights=weights).clip(0.0, 1.0).astype(np.float32)
+
+
+__all__ = ["FEATURES", "LLMProblem", "LLMScenario", "step_features"]

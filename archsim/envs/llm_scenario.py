@@ -1,0 +1,339 @@
+"""Scenarios of language-model systems: which steps are served, and what of the system is chosen."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import Field, field_validator, model_validator
+
+from archsim.envs.scenario import (
+    CHECKED_VALUES,
+    BaseScenario,
+    Number,
+    RangeSpec,
+    error_context,
+    is_file,
+    ranged,
+    resolved_name,
+)
+from archsim.errors import InputError
+from archsim.inputs import Strict
+from archsim.space import DesignSpace, Parameter
+from archsim.space.parameter import Role
+from archsim.system.llm.plan import DEGREES, PLACED, Plan
+from archsim.system.llm.rows import DEFAULTS
+from archsim.system.llm.serving import ServedStep, Terms, metric_names
+from archsim.workload import available_models
+from archsim.workload.steps import Bits
+
+#: Where a tensor lies that is in no other tier: with the engine.
+HOME = "home"
+SIZES = ("batch", "context")
+
+
+class StepSpec(Strict):
+    """One kind of step that is served."""
+
+    model: str = Field(min_length=1, description="shipped model, or config relative to the file")
+    phase: Literal["prefill", "decode"] = "decode"
+    batch: int = Field(1, ge=1, le=2**20, description="requests")
+    context: int = Field(4096, ge=1, le=2**24, description="tokens in each one's cache afterwards")
+    new: int | None = Field(None, ge=1, le=2**24, description="new tokens; default by phase")
+    weight: float = Field(1.0, gt=0, le=1e9, description="how often it happens in the mix")
+    imbalance: float = Field(1.0, ge=1, le=1e3, description="load of the fullest group of experts")
+    name: str | None = Field(None, pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,39}$", description="label")
+
+    @property
+    def label(self) -> str:
+        """Its name in metrics; default model and phase."""
+        stem = Path(self.model).stem if is_config(self.model) else self.model
+        return self.name or f"{stem.replace('.', '_')}-{self.phase}"
+
+
+class BitsSpec(Strict):
+    """Bits an element by what it is."""
+
+    weight: float = Field(16.0, gt=0, le=64)
+    activation: float = Field(16.0, gt=0, le=64)
+    kv: float = Field(16.0, gt=0, le=64)
+
+
+class TermsSpec(Strict):
+    """What running the system costs."""
+
+    years: float = Field(4.0, gt=0, le=100, description="lifetime")
+    usd_per_kwh: float = Field(0.10, ge=0, le=100)
+    grid_g_per_kwh: float = Field(380.0, ge=0, le=1e5, description="g CO2e a kWh")
+    pue: float = Field(1.2, ge=1, le=10, description="power at the wall over that of the machine")
+
+
+class ChoiceSpec(Strict):
+    """One parameter: a value of the machine, of the plan, or a size of the steps."""
+
+    name: str
+    path: str | tuple[str, ...] | dict[str, Number] | None = Field(
+        None, description="dotted machine path(s), or by path what one unit is worth there"
+    )
+    plan: Literal[tuple(DEFAULTS)] | None = Field(None, description="field of the plan")  # type: ignore[valid-type]
+    size: Literal["batch", "context"] | None = Field(None, description="of the steps")
+    steps: tuple[str, ...] = Field((), description="labels the size is of; default all")
+    values: tuple[bool | int | float | str, ...] | None = Field(None, min_length=1)
+    range: RangeSpec | None = None
+    scale: Number = Field(1, gt=0, description="machine value = value x scale")
+    role: Role
+    ordered: bool | None = None
+    log: bool = False
+
+    @model_validator(mode="after")
+    def _one_target(self) -> ChoiceSpec:
+        if (self.values is None) == (self.range is None):
+            raise ValueError("a parameter needs either values or range")
+        if sum(target is not None for target in (self.path, self.plan, self.size)) != 1:
+            raise ValueError("a parameter sets one of: path, plan, size")
+        if self.scale != 1 and self.path is None:
+            raise ValueError("only values of the machine are scaled")
+        if self.steps and self.size is None:
+            raise ValueError("only a size belongs to steps")
+        return self
+
+    @property
+    def paths(self) -> dict[str, float]:
+        """What one unit is worth, by machine path."""
+        if self.path is None:
+            return {}
+        if isinstance(self.path, dict):
+            return {path: float(worth * self.scale) for path, worth in self.path.items()}
+        names = (self.path,) if isinstance(self.path, str) else self.path
+        return dict.fromkeys(names, float(self.scale))
+
+    def build(self) -> Parameter:
+        """The parameter of the design space.
+
+        Raises:
+            InputError: Its values do not make a parameter, or none of what it sets.
+        """
+        fields: dict[str, Any] = {"role": self.role, "ordered": self.ordered}
+        if self.values is not None:
+            parameter = Parameter(self.name, self.values, log=self.log, **fields)
+        else:
+            assert self.range is not None  # the validator saw to it
+            parameter = ranged(self.name, self.range, log=self.log, **fields)
+        wanted = self._kinds()
+        if parameter.kind not in wanted:
+            raise InputError(
+                "not values of what it sets", field=self.name, found=parameter.values[:4],
+                expected=" or ".join(wanted),
+            )  # fmt: skip
+        whole = self.size is not None or self.plan in DEGREES.values()
+        if whole and any(v < 1 or v != int(v) for v in parameter.values):  # type: ignore[operator,arg-type]
+            raise InputError(
+                "must be positive whole numbers", field=self.name, found=parameter.values[:4]
+            )
+        if self.plan is not None and self.plan.endswith("_share"):
+            outside = [v for v in parameter.values if not 0 <= v <= 1]  # type: ignore[operator]
+            if outside:
+                raise InputError("must be a share", field=self.name, found=outside[0])
+        return parameter
+
+    def _kinds(self) -> tuple[str, ...]:
+        """Kinds of values that what it sets takes."""
+        if self.plan is None:
+            return ("number",) if self.size else ("number", "string", "boolean")
+        default = DEFAULTS[self.plan]
+        return ("string",) if default is None else ("boolean",) if default is False else ("number",)
+
+
+class LLMScenario(BaseScenario):
+    """An exploration of systems that serve language models."""
+
+    environment: Literal["llm_system"]
+    machine: str = Field(min_length=1, description="shipped name, or file relative to the scenario")
+    steps: tuple[StepSpec, ...] = Field(min_length=1, max_length=16)
+    bits: BitsSpec = BitsSpec.model_validate({})
+    plan: str = Field("tp1", max_length=200, description="what no parameter sets of the plan")
+    data: Literal["given", "rest"] = Field(
+        "given", description="rest: groups of requests on all devices left by tensor and pipeline"
+    )
+    expert: Literal["given", "group"] = Field(
+        "given", description="group: experts dealt out over all devices of a stage"
+    )
+    terms: TermsSpec = TermsSpec.model_validate({})
+    parameters: tuple[ChoiceSpec, ...] = Field(min_length=1, max_length=256)
+
+    @field_validator("steps")
+    @classmethod
+    def _labels_once(cls, steps: tuple[StepSpec, ...]) -> tuple[StepSpec, ...]:
+        labels = [step.label for step in steps]
+        for label in labels:
+            if labels.count(label) > 1:
+                raise ValueError(f"two steps are called {label!r}; give them a name")
+        return steps
+
+    def build_space(self) -> DesignSpace:
+        """The design space.
+
+        Raises:
+            InputError: A parameter or constraint is wrong, or nothing is legal.
+        """
+        parameters = []
+        taken: dict[object, str] = {}
+        for spec in self.parameters:
+            with error_context(field=f"parameters.{spec.name}"):
+                parameters.append(spec.build())
+                targets: list[object] = [*spec.paths, spec.plan and ("plan", spec.plan)]
+                targets += [(label, spec.size) for label in self.labels(spec) if spec.size]
+                for target in filter(None, targets):
+                    if target in taken:
+                        found = target if isinstance(target, str) else " ".join(target)  # type: ignore[arg-type]
+                        raise InputError(f"{taken[target]!r} already sets this", found=found)
+                    taken[target] = spec.name
+                if spec.plan in self.derived:
+                    raise InputError(f"the scenario derives {spec.plan}", found=spec.plan)
+        return DesignSpace(parameters, self.constraints)
+
+    @property
+    def derived(self) -> tuple[str, ...]:
+        """Fields of the plan that follow from others."""
+        rules = {"data": self.data == "rest", "expert": self.expert == "group"}
+        return tuple(name for name, follows in rules.items() if follows)
+
+    def labels(self, spec: ChoiceSpec) -> tuple[str, ...]:
+        """Steps a size belongs to.
+
+        Raises:
+            InputError: There is no such step.
+        """
+        known = tuple(step.label for step in self.steps)
+        for label in spec.steps:
+            if label not in known:
+                raise InputError(
+                    "no such step", field="steps", found=label, expected=", ".join(known)
+                )
+        return spec.steps or known
+
+    def metric_names(self) -> tuple[str, ...]:
+        """Metrics its cost model gives."""
+        return metric_names([s.phase for s in self.steps], [s.label for s in self.steps])
+
+    def resolved(self, folder: Path) -> LLMScenario:
+        """Itself with the names of files in a folder made absolute."""
+        steps = tuple(
+            step.model_copy(update={"model": _config(step.model, folder), "name": step.label})
+            for step in self.steps
+        )
+        machine = resolved_name(self.machine, folder)
+        return self.model_copy(update={"steps": steps, "machine": machine})
+
+    def served(self) -> tuple[ServedStep, ...]:
+        """The steps with their models read.
+
+        Raises:
+            InputError: A model cannot be read, or a step makes no sense.
+        """
+        from archsim.workload import load_model
+
+        found = []
+        for step in self.steps:
+            with error_context(field=f"steps.{step.label}"):
+                model = load_model(step.model)
+                if step.phase == "decode" and not model.architecture.causal:
+                    raise InputError("an encoder does not decode", field="phase")
+                new = step.new or (step.context if step.phase == "prefill" else 1)
+                if new > step.context:
+                    raise InputError("the context includes the new tokens", field="context")
+            found.append(
+                ServedStep(
+                    step.label, model, step.phase, step.batch, step.context, step.new, step.weight,
+                    step.imbalance,
+                )
+            )  # fmt: skip
+        return tuple(found)
+
+    def numbers(self) -> Bits:
+        """Bits an element."""
+        return Bits(self.bits.weight, self.bits.activation, self.bits.kv)
+
+    def costs(self) -> Terms:
+        """What running the system costs."""
+        return Terms(**self.terms.model_dump())
+
+    def check(self) -> None:
+        """Check everything that can be checked without evaluating a design.
+
+        Raises:
+            InputError: The first thing wrong.
+        """
+        from archsim.hardware import load_machine
+
+        for step in self.steps:
+            with error_context(field=f"steps.{step.label}.model"):
+                _check_model(step.model)
+        with error_context(field="objective"):
+            self.objective.build().check_metrics(self.metric_names())
+        with error_context(field="plan"):
+            Plan.parse(self.plan)
+        space = self.build_space()
+        with error_context(field="machine"):
+            machine = load_machine(self.machine)
+        for spec, parameter in zip(self.parameters, space.parameters, strict=True):
+            with error_context(field=f"parameters.{parameter.name}"):
+                self._check_values(spec, parameter, machine)
+
+    def _check_values(self, spec: ChoiceSpec, parameter: Parameter, machine: Any) -> None:
+        """Try values on the machine: of more than so many that many, both ends included."""
+        if spec.plan in PLACED:
+            for name in parameter.values:
+                if name != HOME:
+                    machine.item("tiers", str(name))
+        shorter = [s.label for s in self.steps if spec.size == "context" and s.new]
+        if shorter and min(parameter.values) < max(s.new or 1 for s in self.steps):  # type: ignore[type-var]
+            raise InputError("the context includes the new tokens", found=min(parameter.values))  # type: ignore[type-var]
+        if not spec.paths:
+            return
+        count = parameter.cardinality
+        for at in np.unique(np.linspace(0, count - 1, min(count, CHECKED_VALUES)).astype(int)):
+            machine.with_values(machine_values(spec, parameter, int(at)))
+
+
+def machine_values(spec: ChoiceSpec, parameter: Parameter, index: Any) -> dict[str, Any]:
+    """What each machine path gets of a parameter: plain for an index, arrays for int64[B]."""
+    if isinstance(index, int):
+        value = parameter.values[index]
+        if parameter.kind != "number":
+            return dict.fromkeys(spec.paths, value)
+        return {path: _plain(value * worth) for path, worth in spec.paths.items()}  # type: ignore[operator]
+    column = parameter.table[index]
+    if parameter.kind != "number":
+        return dict.fromkeys(spec.paths, column)
+    return {path: column * worth for path, worth in spec.paths.items()}
+
+
+def _plain(value: Any) -> Any:
+    """Whole numbers as such, as fields that count want them."""
+    return int(value) if float(value).is_integer() and abs(value) < 2**53 else value
+
+
+def is_config(name: str) -> bool:
+    """Whether a model in a scenario is a file rather than a shipped one."""
+    return is_file(name) or name.endswith(".json")
+
+
+def _config(name: str, folder: Path) -> str:
+    inside = folder / name
+    return str(inside.resolve()) if is_config(name) and inside.is_file() else name
+
+
+def _check_model(name: str) -> None:
+    if is_config(name):
+        if not Path(name).is_file():
+            raise InputError("no such file", found=name)
+    elif name not in available_models():
+        import difflib
+
+        known = available_models()
+        near = difflib.get_close_matches(name, known, n=3) or known
+        raise InputError(
+            "no such model", found=name, expected=f"a config.json, or one of {', '.join(near)}"
+        )

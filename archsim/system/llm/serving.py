@@ -1,0 +1,244 @@
+"""A mix of steps served by a machine: what designs of machine, plan and sizes are worth.
+
+Every row of a batch is one design. Steps of the mix run one after the other, each as often as its
+weight says; their times, energies and tokens add up, and what a token takes, costs and emits
+follows from the sums.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from archsim.hardware import Machine, resolve_node
+from archsim.hardware.carbon import Bill, bill, ownership
+from archsim.system.llm.cost import StepCost
+from archsim.system.llm.evaluate import evaluate_step
+from archsim.system.llm.rows import Plans
+from archsim.workload.language import LanguageModel
+from archsim.workload.steps import Bits
+
+Floats = NDArray[np.float64]
+#: Metrics of every mix, in order; ``ttft_s`` needs a prefill step in it and ``tpot_s`` a decode
+#: step. With several steps also ``latency_s.STEP`` and ``energy_j.STEP``.
+METRICS: tuple[str, ...] = (
+    "latency_s",
+    "energy_j",
+    "ttft_s",
+    "tpot_s",
+    "tokens_per_s",
+    "time_per_token_s",
+    "joules_per_token",
+    "power_w",
+    "dollars_per_hour",
+    "dollars_per_mtoken",
+    "carbon_g_per_mtoken",
+    "price_usd",
+    "embodied_kg",
+    "area_mm2",
+    "devices",
+    "memory_share",
+    "overflow_bytes",
+)
+
+
+@dataclass(frozen=True)
+class ServedStep:
+    """One kind of step in a mix.
+
+    Attributes:
+        label: Its name in metrics.
+        model: The model.
+        phase: ``prefill`` or ``decode``.
+        batch: Requests.
+        context: Tokens in each one's cache after the step.
+        new: New tokens of each; None as ``evaluate_step``.
+        weight: How often it happens in the mix.
+        imbalance: As in ``evaluate_step``.
+    """
+
+    label: str
+    model: LanguageModel
+    phase: str
+    batch: int
+    context: int
+    new: int | None = None
+    weight: float = 1.0
+    imbalance: float = 1.0
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What running a machine costs, see :func:`archsim.hardware.carbon.ownership`."""
+
+    years: float = 4.0
+    usd_per_kwh: float = 0.10
+    grid_g_per_kwh: float = 380.0
+    pue: float = 1.2
+
+
+@dataclass(frozen=True, eq=False)
+class Served:
+    """What a batch of designs makes of a mix.
+
+    Attributes:
+        metrics: Array [B] by name, see :data:`METRICS`.
+        excess: By reason, what a design asks for beyond what there is: logarithms of asked over
+            had, or shares; 0 where nothing.
+        steps: Cost of every step of the mix.
+        bill: What the machines are bought as.
+    """
+
+    metrics: dict[str, Floats]
+    excess: dict[str, Floats]
+    steps: tuple[StepCost, ...] = field(repr=False)
+    bill: Bill = field(repr=False)
+
+    @property
+    def violation(self) -> Floats:
+        """Excesses together; 0 where a design is possible."""
+        return sum(self.excess.values(), np.zeros(len(self.metrics["latency_s"])))
+
+    def reasons(self, row: int = 0) -> list[str]:
+        """What is not possible about one design, in words."""
+        return [why for why, amount in self.excess.items() if amount[row] > 0]
+
+
+class Serving:
+    """Evaluates designs of a machine that serves a mix of steps.
+
+    Args:
+        machine: The machine as shipped.
+        steps: The mix.
+        bits: Bits an element.
+        terms: What running it costs.
+    """
+
+    def __init__(
+        self,
+        machine: Machine,
+        steps: Sequence[ServedStep],
+        bits: Bits | None = None,
+        terms: Terms | None = None,
+    ) -> None:
+        self.machine, self.steps = machine, tuple(steps)
+        self.bits, self.terms = bits or Bits(), terms or Terms()
+
+    @property
+    def metric_names(self) -> tuple[str, ...]:
+        """Metrics it gives, in order."""
+        return metric_names([step.phase for step in self.steps], [s.label for s in self.steps])
+
+    def evaluate(
+        self,
+        hardware: Mapping[str, ArrayLike],
+        plan: Mapping[str, Any] | Plans,
+        sizes: Mapping[tuple[str, str], ArrayLike] | None = None,
+    ) -> Served:
+        """Metrics of designs.
+
+        Args:
+            hardware: Values of the machine's fields by dotted path, one or [B].
+            plan: Columns of plans, one or [B], see :class:`archsim.system.llm.rows.Plans`.
+            sizes: ``batch`` or ``context`` by (label of the step, name), one or [B].
+
+        Raises:
+            InputError: A path, a field or a value that cannot be.
+        """
+        sizes = sizes or {}
+        costs = []
+        for step in self.steps:
+            own = {
+                name: sizes.get((step.label, name), getattr(step, name))
+                for name in ("batch", "context")
+            }
+            costs.append(
+                evaluate_step(
+                    step.model, self.machine, phase=step.phase, **own, new=step.new, plan=plan,
+                    bits=self.bits, imbalance=step.imbalance, overrides=hardware, strict=False,
+                )
+            )  # fmt: skip
+        node = resolve_node(self.machine, hardware)
+        had = bill(self.machine, node)
+        rows = max(len(had.area_mm2), *(len(cost.latency_s) for cost in costs))
+        metrics = self._metrics(costs, had)
+        metrics["devices"] = node.devices
+        spread = {
+            name: np.array(np.broadcast_to(metrics[name], (rows,))) for name in self.metric_names
+        }
+        excess = {
+            why: np.broadcast_to(amount, (rows,)) for why, amount in self._excess(costs).items()
+        }
+        return Served(spread, excess, tuple(costs), had)
+
+    def _metrics(self, costs: Sequence[StepCost], had: Bill) -> dict[str, Floats]:
+        def mixed(values: Sequence[Floats], phase: str | None = None) -> Floats:
+            pairs = zip(self.steps, values, strict=True)
+            return sum(  # type: ignore[return-value]
+                step.weight * value for step, value in pairs if phase in (None, step.phase)
+            )
+
+        def worst(phase: str) -> Floats:
+            pairs = zip(self.steps, costs, strict=True)
+            found = [c.latency_s for s, c in pairs if s.phase == phase]
+            return np.maximum.reduce(found) if found else np.zeros(1)
+
+        time = mixed([cost.latency_s for cost in costs])
+        energy = mixed([cost.energy_j for cost in costs])
+        answered = "decode" if any(step.phase == "decode" for step in self.steps) else None
+        tokens = mixed([cost.tokens for cost in costs], answered)
+        power = energy / time
+        owned = ownership(had, power, **vars(self.terms))
+        held = [sum(cost.memory_bytes.values()) / cost.capacity_bytes for cost in costs]
+        found = {
+            "latency_s": time,
+            "energy_j": energy,
+            "ttft_s": worst("prefill"),
+            "tpot_s": worst("decode"),
+            "tokens_per_s": tokens / time,
+            "time_per_token_s": time / tokens,
+            "joules_per_token": energy / tokens,
+            "power_w": power,
+            "dollars_per_hour": owned.usd_per_s * 3600.0,
+            "dollars_per_mtoken": owned.usd_per_s * time / tokens * 1e6,
+            "carbon_g_per_mtoken": owned.kg_co2e_per_s * 1e3 * time / tokens * 1e6,
+            "price_usd": had.price_usd,
+            "embodied_kg": had.embodied_kg_co2e,
+            "area_mm2": had.area_mm2,
+            "memory_share": np.maximum.reduce(held),
+            "overflow_bytes": np.maximum.reduce([cost.overflow_bytes for cost in costs]),
+        }
+        for step, cost in zip(self.steps, costs, strict=True):
+            found |= {
+                f"latency_s.{step.label}": cost.latency_s,
+                f"energy_j.{step.label}": cost.energy_j,
+            }
+        return found
+
+    def _excess(self, costs: Sequence[StepCost]) -> dict[str, Floats]:
+        """What goes beyond, the worst of all steps by reason."""
+        found: dict[str, Floats] = {}
+        for cost in costs:
+            held: Floats = sum(cost.memory_bytes.values()) / cost.capacity_bytes  # type: ignore
+            far = np.log1p(cost.far_overflow_bytes / cost.capacity_bytes)
+            amounts = {
+                "out of memory": np.log(np.maximum(held, 1.0)),
+                "a tier of weights or caches overflows": far,
+                **cost.excess,
+            }
+            for why, amount in amounts.items():
+                found[why] = np.maximum(found[why], amount) if why in found else amount
+        return found
+
+
+def metric_names(phases: Sequence[str], labels: Sequence[str]) -> tuple[str, ...]:
+    """Metrics of a mix of steps of these phases and labels, in order."""
+    missing = {"ttft_s": "prefill", "tpot_s": "decode"}
+    names = [n for n in METRICS if missing.get(n, phases[0]) in phases]
+    if len(labels) > 1:
+        names += [f"{metric}.{label}" for label in labels for metric in ("latency_s", "energy_j")]
+    return tuple(names)
