@@ -9,6 +9,7 @@ from archsim.hardware.leaves import Leaf
 from archsim.hardware.machine import (
     DATAFLOWS,
     ROLES,
+    AttentionEngine,
     DataflowEngine,
     DotProductEngine,
     Fanout,
@@ -35,6 +36,7 @@ from archsim.hardware.table import EngineTable
 __all__ = [
     "DATAFLOWS",
     "ROLES",
+    "AttentionEngine",
     "DataflowEngine",
     "DotProductEngine",
     "EngineTable",

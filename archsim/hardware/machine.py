@@ -29,6 +29,7 @@ from typing import Annotated, Any
 from pydantic import Field, model_validator
 
 from archsim.errors import InputError
+from archsim.hardware.attention import AttentionEngine
 from archsim.hardware.devices import (
     DataflowEngine,
     GpuEngine,
@@ -68,7 +69,13 @@ AREA_OVERHEAD = 2.8
 
 #: Kinds of engine; later kinds (pim) join this union with their own ``kind`` literal.
 Engine = Annotated[
-    SpatialEngine | VectorEngine | GpuEngine | SystolicEngine | DataflowEngine | DotProductEngine,
+    SpatialEngine
+    | VectorEngine
+    | GpuEngine
+    | SystolicEngine
+    | DataflowEngine
+    | DotProductEngine
+    | AttentionEngine,
     Field(discriminator="kind"),
 ]
 
@@ -210,7 +217,7 @@ class Machine(Strict):
     @property
     def prices_components(self) -> bool:
         """Whether engines are priced by the component tables, which end at some node."""
-        priced = (SpatialEngine, VectorEngine, DotProductEngine)
+        priced = (SpatialEngine, VectorEngine, DotProductEngine, AttentionEngine)
         return any(isinstance(engine, priced) for engine in self.engines)
 
     def leaves(self) -> Mapping[str, Leaf]:
@@ -357,6 +364,7 @@ def load_machine(name_or_path: str | Path) -> Machine:
 __all__ = [
     "DATAFLOWS",
     "ROLES",
+    "AttentionEngine",
     "DataflowEngine",
     "DotProductEngine",
     "Engine",

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from archsim.errors import InputError
+from archsim.hardware.attention import AttentionEngine
 from archsim.hardware.devices import Link, Part, RatedEngine, Tier
 from archsim.hardware.dot_product import DotProductEngine
 from archsim.hardware.leaves import unknown_path
@@ -213,7 +214,7 @@ def _engine(values: Values, engine: Engine) -> dict[str, Floats]:
     if isinstance(engine, VectorEngine):
         lanes = values(f"{path}lanes")
         return {"clock_hz": clock, "lanes": lanes, "peak_flops_per_s": lanes * clock}
-    if not isinstance(engine, (RatedEngine, DotProductEngine)):
+    if not isinstance(engine, (RatedEngine, DotProductEngine, AttentionEngine)):
         raise InputError("no figures are known for this kind of engine", field=path[:-1])
     return _numbers(values, path) | {"clock_hz": values.or_else(path + "clock_hz", clock)}
 
