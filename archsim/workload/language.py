@@ -55,6 +55,13 @@ class LanguageModel:
                 idle += each * (moe.experts - moe.top_k)
         return self.parameters - idle
 
+    @cached_property
+    def active_layer_parameters(self) -> int:
+        """As ``active_parameters``, without the token embedding and the output projection."""
+        ends = ("embedding.weight", "head.weight")
+        found = (self._smallest.tensors.get(name) for name in ends)
+        return self.active_parameters - sum(tensor.elements for tensor in found if tensor)
+
     @property
     def _experts(self) -> dict[int, Experts]:
         parts = (layer.ffn for layer in self.architecture.layers)

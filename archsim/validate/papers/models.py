@@ -15,6 +15,7 @@ def rows() -> Iterator[Row]:
     for name in available_models():
         model = load_model(name)
         ours = {"parameters": model.parameters, "active_parameters": model.active_parameters,
+                "active_layer_parameters": model.active_layer_parameters,
                 "kv_bytes_per_token": model.kv_bytes_per_token()}  # fmt: skip
         for key, value in model.published.items():
             unit, scale = ("KB", 1e3) if key.startswith("kv") else ("G", 1e9)
