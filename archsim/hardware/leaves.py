@@ -112,7 +112,7 @@ def unknown_path(path: str, known: Mapping[str, Leaf], machine: str) -> InputErr
 
 _UNION_TAGS = {
     "storage_slot", "fanout_slot", "spatial", "vector", "gpu", "systolic", "dataflow",
-    "dot_product", "attention",
+    "dot_product", "attention", "pim", "xpu",
 }  # fmt: skip
 
 

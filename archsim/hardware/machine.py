@@ -39,9 +39,11 @@ from archsim.hardware.devices import (
     Part,
     SystolicEngine,
     Tier,
+    XpuEngine,
 )
 from archsim.hardware.dot_product import DotProductEngine
 from archsim.hardware.leaves import Leaf, list_leaves, named_field, unknown_path
+from archsim.hardware.pim import PimEngine
 from archsim.hardware.scaling import MIN_NODE_NM
 from archsim.hardware.spatial import (
     DATAFLOWS,
@@ -67,10 +69,12 @@ MACHINES = Path(__file__).parent / "machines"
 AREA_OVERHEAD = 2.8
 
 
-#: Kinds of engine; later kinds (pim) join this union with their own ``kind`` literal.
+#: Kinds of engine; later kinds join this union with their own ``kind`` literal.
 Engine = Annotated[
     SpatialEngine
     | VectorEngine
+    | XpuEngine
+    | PimEngine
     | GpuEngine
     | SystolicEngine
     | DataflowEngine

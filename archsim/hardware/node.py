@@ -20,6 +20,7 @@ from archsim.hardware.devices import Link, Part, RatedEngine, Tier
 from archsim.hardware.dot_product import DotProductEngine
 from archsim.hardware.leaves import unknown_path
 from archsim.hardware.machine import Engine, Machine
+from archsim.hardware.pim import PimEngine, pim_figures
 from archsim.hardware.spatial import Fanout, SpatialEngine, VectorEngine
 from archsim.hardware.table import Floats
 from archsim.hardware.tiers import LINKS, memory_table
@@ -214,6 +215,8 @@ def _engine(values: Values, engine: Engine) -> dict[str, Floats]:
     if isinstance(engine, VectorEngine):
         lanes = values(f"{path}lanes")
         return {"clock_hz": clock, "lanes": lanes, "peak_flops_per_s": lanes * clock}
+    if isinstance(engine, PimEngine):
+        return pim_figures(values, engine)
     if not isinstance(engine, (RatedEngine, DotProductEngine, AttentionEngine)):
         raise InputError("no figures are known for this kind of engine", field=path[:-1])
     return _numbers(values, path) | {"clock_hz": values.or_else(path + "clock_hz", clock)}

@@ -338,6 +338,18 @@ class _Evaluation:
         alone = self.plans["unfused"] if self.pricer.fuses else True
         return np.where(self.plans["ladder"] & alone, hidden, 0.0)
 
+    def _beside(self, layers: Sequence[tuple[Sequence[Call], float, Layer]]) -> Floats:
+        """Seconds saved by attention that runs on two engines at once."""
+        saved = self.zero
+        for calls, count, _ in layers:
+            found = self.pricer.beside(calls)
+            if found is not None:
+                saved = saved + count * found[0]
+                self.joules = self.joules + count * found[1] * self.stage_devices
+        _add(self.parts_s, "attention", -saved)
+        self.bound_s["memory"] = self.bound_s["memory"] - saved
+        return saved
+
     def _fused(self, layers: Sequence[tuple[Sequence[Call], float]], body: Floats) -> Floats:
         """Layers as pipelines take the place of their calls; returns their seconds together.
 
@@ -382,6 +394,8 @@ class _Evaluation:
             body = body - hidden
             _add(self.parts_s, "collectives", -hidden)
             self.bound_s["links"] = self.bound_s["links"] - hidden
+        if self.pricer.splits:
+            body = body - self._beside(layers)
         ends = end_calls(arch, grid, self.bits, all_logits)
         tail = self.run([(call, 1.0) for call in ends])
         memory, far = self._memory(layers, ends, stage)

@@ -137,6 +137,7 @@ class Roofline:
 
     #: Whether a layer runs as fewer kernels than it has calls (``pipeline``).
     fuses = False
+    splits = False  # attention of a layer's kinds of requests runs on two engines at once
 
     def launched(self, price: Price, plans: Plans) -> Price:
         """A call's price under a plan's way to start kernels: here there is but one."""
@@ -465,5 +466,13 @@ PRICERS: dict[str, Callable[[Machine, NodeTable, Bits], Roofline]] = {
 
 
 def pricer_for(machine: Machine, node: NodeTable, bits: Bits) -> Roofline:
-    """The best pricer for a machine: by its first engine's kind, see :data:`PRICERS`."""
-    return PRICERS.get(machine.engines[0].kind, Roofline)(machine, node, bits)
+    """The best pricer for a machine: by its first engine's kind, see :data:`PRICERS`.
+
+    Where the memory computes, too, both engines are priced (``archsim.system.llm.pim``).
+    """
+    pricer = PRICERS.get(machine.engines[0].kind, Roofline)(machine, node, bits)
+    if any(engine.kind in ("pim", "xpu") for engine in machine.engines):
+        from archsim.system.llm.pim import PimPricer
+
+        return PimPricer(pricer, machine, node, bits)
+    return pricer

@@ -1,0 +1,301 @@
+"""Processors beside memories that compute: what runs where, split by operations a byte.
+
+Every product, expert and attention over a cache is priced on both engines; the faster one takes it.
+With the policy ``split`` two parts of a layer run on both at the same time: experts, of which those
+with the fewest tokens go to the memory (Duplex, MICRO'24, section 5), and attention of a mixed
+step, where single new tokens go to the memory while prompts stay with the processor. The same
+memory serves both: units read rows inside while the processor reads others over the pins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from archsim.hardware import Machine, NodeTable
+from archsim.hardware.pim import POLICIES
+from archsim.system.llm.calls import Call
+from archsim.system.llm.collectives import Level
+from archsim.system.llm.pricing import Price, Roofline
+from archsim.system.llm.rows import Plans
+from archsim.workload.steps import Bits
+
+Floats = NDArray[np.float64]
+_OFFLOAD, _SPLIT = POLICIES.index("offload"), POLICIES.index("split")
+#: Kinds of calls that memories can take.
+TAKEN = ("gemm", "moe", "attention", "latent")
+
+
+def expert_loads(experts: Floats, pairs: Floats) -> Floats:
+    """Tokens of each expert of a device under uniform choice, fewest first.
+
+    The expected order statistics of independent Poisson loads, by their middle quantiles, scaled to
+    the given sum; experts beyond a row's number have none.
+
+    Args:
+        experts: Of the device, float64[B].
+        pairs: Tokens that they get together, float64[B].
+
+    Returns:
+        float64[most experts, B].
+
+    Example:
+        >>> expert_loads(np.array([4.0]), np.array([40.0]))[:, 0].round(1).tolist()
+        [6.0, 9.0, 11.0, 14.0]
+    """
+    from scipy.stats import poisson
+
+    experts, pairs = np.broadcast_arrays(experts, pairs)
+    most = int(experts.max())
+    place = np.arange(most, dtype=float)[:, None]
+    # Absent experts come first, with nothing.
+    rank = place - (most - experts)
+    share = np.clip((rank + 0.5) / experts, 1e-9, 1 - 1e-9)
+    mean = np.maximum(pairs / experts, 1e-9)
+    loads = np.where(rank >= 0, poisson.ppf(share, mean), 0.0)
+    # Few tokens: at least one expert has some.
+    loads[-1] = np.maximum(loads[-1], np.minimum(pairs, 1.0))
+    return loads * pairs / np.maximum(loads.sum(0), 1e-30)
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """What a call takes on each engine, and how it is laid on them; float64[B].
+
+    Attributes:
+        xpu_s, pim_s: Time of each engine on its part.
+        share: Of the operations, on the memory's units.
+        flops, bytes: Operations, and bytes of weights or cache they read.
+    """
+
+    xpu_s: Floats
+    pim_s: Floats
+    share: Floats
+    flops: Floats
+    bytes: Floats
+
+
+class PimPricer(Roofline):
+    """A processor's pricer with the units of its memory beside it.
+
+    Without a ``pim`` engine, or with one without bandwidth or multipliers, prices are the
+    processor's alone.
+
+    Args:
+        xpu: Prices what stays with the processor.
+        machine, node, bits: As for every pricer.
+    """
+
+    def __init__(self, xpu: Roofline, machine: Machine, node: NodeTable, bits: Bits) -> None:
+        super().__init__(machine, node, bits)
+        self.xpu = xpu
+        engines = [e for e in machine.engines if e.kind == "pim"]
+        figures = node.engines[engines[0].name] if engines else None
+        self.has_pim = figures is not None
+        if figures is not None:
+            tier = node.tiers[engines[0].backing]
+            self.pim_bandwidth = tier["bandwidth_bytes_per_s"] * figures["bandwidth_factor"]
+            self.pim_peak = figures["flops_per_s"]
+            self.pim_start = figures["start_latency_s"]
+            self.pim_j_per_byte = 8.0 * figures["read_energy_j_per_bit"]
+            self.pim_j_per_flop = figures["mac_energy_j"] / 2.0
+            self.policy = figures["policy"]
+            usable = (self.pim_bandwidth > 0) & (self.pim_peak > 0) & (self.policy >= _OFFLOAD)
+            self.usable, self.softmax = usable, figures["softmax"] > 0
+            self.splits = bool((usable & (self.policy == _SPLIT)).any())
+
+    # --------------------------------------------------------------------- one engine's prices
+
+    def inside(self, flops: Floats, read: Floats, moved: Floats) -> Price:
+        """A call on the memory's units.
+
+        Args:
+            flops: Operations.
+            read: Bytes of weights or cache that they read inside.
+            moved: Bytes of activations to and from them, over the pins.
+        """
+        with np.errstate(divide="ignore", invalid="ignore"):
+            compute = np.where(self.usable, flops / self.pim_peak, np.inf)
+            memory = np.where(self.usable, read / self.pim_bandwidth, np.inf)
+        memory = np.maximum(memory, moved / self.bandwidth)
+        joules = flops * self.pim_j_per_flop + read * self.pim_j_per_byte + moved * self.j_per_byte
+        seconds = self.pim_start + np.maximum(compute, memory)
+        return Price(seconds, joules, compute, memory, read + moved)
+
+    def _gemm_inside(self, call: Call) -> Price:
+        m, n, k = (call.sizes[x] for x in "mnk")
+        act = self.bits.activation / 8.0
+        return self.inside(
+            2.0 * m * n * k, call.weight_bytes * np.ones_like(m), (m * k + m * n) * act
+        )
+
+    def _attention_inside(self, call: Call) -> Price:
+        """Queries go in, results come out; keys and values are read where they lie."""
+        whole = getattr(Roofline, call.kind)(self, call)
+        s, act = call.sizes, self.bits.activation / 8.0
+        own = s["requests"] * s["new"] * s["heads"] * act * (s["head_dim"] + s["value_dim"])
+        flops = whole.compute_s * 0.0 + 2.0 * self._pairs_of(call) * (
+            s["head_dim"] + s["value_dim"]
+        )
+        return self.inside(flops, np.maximum(whole.bytes - own, 0.0), own)
+
+    def _pairs_of(self, call: Call) -> Floats:
+        from archsim.system.llm.pricing import _pairs
+
+        s = dict(call.sizes)
+        s.setdefault("window", np.full_like(np.asarray(s["new"], float), np.inf))
+        return _pairs(s) * s["requests"] * s["heads"]
+
+    # ---------------------------------------------------------------------------- both engines
+
+    def split(self, call: Call) -> tuple[Price, Split]:
+        """Price of a call laid on both engines, and how it is laid."""
+        if call.kind == "moe":
+            return self._experts(call)
+        outer = self.xpu.price(call)
+        if not self.has_pim:
+            none = np.zeros_like(outer.seconds)
+            flops, read = self._work(call)
+            return outer, Split(outer.seconds, none, none, flops, read)
+        inner = self._gemm_inside(call) if call.kind == "gemm" else self._attention_inside(call)
+        return self._faster(call, outer, inner)
+
+    def _work(self, call: Call) -> tuple[Floats, Floats]:
+        """Operations of a call, and bytes of weights or cache."""
+        s = call.sizes
+        if call.kind == "gemm":
+            return 2.0 * s["m"] * s["n"] * s["k"], call.weight_bytes * np.ones_like(s["m"])
+        width = s["head_dim"] + s["value_dim"]
+        own = s["requests"] * s["new"] * s["heads"] * self.bits.activation / 8.0 * width
+        read = np.maximum(getattr(Roofline, call.kind)(self, call).bytes - own, 0.0)
+        return 2.0 * self._pairs_of(call) * width, read
+
+    def _faster(self, call: Call, outer: Price, inner: Price) -> tuple[Price, Split]:
+        better = inner.seconds < outer.seconds
+        price = inner.where(better, outer)
+        flops, read = self._work(call)
+        zero = np.zeros_like(price.seconds)
+        return price, Split(
+            np.where(better, zero, outer.seconds), np.where(better, inner.seconds, zero),
+            better * np.ones_like(zero), flops, read,
+        )  # fmt: skip
+
+    def _experts(self, call: Call) -> tuple[Price, Split]:
+        """Experts, each with its own load; the fewest tokens to the memory."""
+        s, act = call.sizes, self.bits.activation / 8.0
+        loads = expert_loads(s["experts"], s["pairs"])
+        some = np.minimum(loads, 1.0)
+        each = s["hidden"] * s["inner"] * (2.0 + s["gated"])
+        flops = 2.0 * loads * each
+        weights = some * each * self.bits.weight / 8.0
+        ops = loads * (s["inner"] * s["ops"] + 2.0 * s["hidden"])
+        moved = loads * (4.0 * s["hidden"] + 4.0 * s["inner"]) * act
+        moved[-1] = moved[-1] + s["tokens"] * s["hidden"] * act
+        compute = flops / self.peak + ops / self.vector_peak
+        outer_s = np.maximum(compute, (weights + moved) / self.bandwidth)
+        outer_j = flops * self.j_per_flop + (weights + moved) * self.j_per_byte
+        launch = self.xpu.launch
+        if type(self.xpu) is not Roofline:  # kernel models know more: their total, by these shares
+            launch = 0.0
+            whole = self.xpu.moe(call)
+            outer_s = outer_s * (whole.seconds / outer_s.sum(0))
+            outer_j = outer_j * (whole.joules / outer_j.sum(0))
+        count = loads.shape[0]
+        outside = np.concatenate(
+            [np.cumsum(outer_s[::-1], 0)[::-1], np.zeros((1, *outer_s.shape[1:]))]
+        )
+        nothing = np.zeros_like(outside[0])
+        if self.has_pim:
+            inner = self.inside(flops, weights, loads * 2.0 * s["hidden"] * act)
+            timed = inner.seconds - self.pim_start
+            inside = np.concatenate([nothing[None], np.cumsum(timed, 0) + self.pim_start])
+            inner_j = np.concatenate([nothing[None], np.cumsum(inner.joules, 0)])
+            both = np.maximum(inside, outside)
+            ends = np.zeros((count + 1, 1), dtype=bool)
+            ends[[0, count]] = True
+            allowed = ends | (self.policy == _SPLIT)
+            allowed = allowed & (self.usable | (np.arange(count + 1)[:, None] == 0))
+            both = np.where(allowed, both, np.inf)
+        else:
+            inside = np.zeros_like(outside)
+            inner_j = inside
+            both = np.where(np.arange(count + 1)[:, None] == 0, outside, np.inf)
+        best = np.argmin(both, axis=0)[None]
+
+        def at(values: Floats) -> Floats:
+            return np.take_along_axis(np.broadcast_to(values, both.shape), best, axis=0)[0]
+
+        after = np.concatenate([np.cumsum(outer_j[::-1], 0)[::-1], nothing[None]])
+        flops_in = np.concatenate([nothing[None], np.cumsum(flops, 0)])
+        seconds = at(both) + np.where(at(outside) > 0, launch, 0.0)
+        work = np.sum(flops, 0)
+        share = at(flops_in) / np.maximum(work, 1e-30)
+        read = weights.sum(0)
+        longest = np.maximum(at(inside), at(outside))
+        price = Price(
+            seconds, at(after) + at(inner_j), np.minimum(compute.sum(0), longest), longest,
+            read + moved.sum(0),
+        )  # fmt: skip
+        return price, Split(at(outside), at(inside), share, work, read)
+
+    def price(self, call: Call) -> Price:
+        """Cost of a call that is no collective."""
+        if call.kind in TAKEN:
+            return self.split(call)[0]
+        return self.xpu.price(call)
+
+    def gemms(self, calls: Sequence[Call]) -> list[Price]:
+        """Several matrix products."""
+        outer = self.xpu.gemms(calls)
+        if not self.has_pim:
+            return outer
+        return [
+            self._faster(call, price, self._gemm_inside(call))[0]
+            for call, price in zip(calls, outer, strict=True)
+        ]
+
+    def gemm(self, call: Call) -> Price:
+        """A matrix product."""
+        return self.gemms([call])[0]
+
+    def collective(self, call: Call, links: list[Level]) -> tuple[Floats, Floats]:
+        """Seconds, and joules of all members together, of a collective."""
+        return self.xpu.collective(call, links)
+
+    def eager(self, call: Call) -> Price:
+        """Cost of a call started by the host, on the processor."""
+        return self.xpu.eager(call)
+
+    def launched(self, price: Price, plans: Plans) -> Price:
+        """As the processor starts its kernels."""
+        return self.xpu.launched(price, plans)
+
+    def beside(self, calls: Sequence[Call]) -> tuple[Floats, Floats] | None:
+        """What a layer's attention saves when its kinds of requests run on both engines at once.
+
+        Returns:
+            Seconds of the layer saved, and joules added; None where nothing can be.
+        """
+        parts = [c for c in calls if c.kind in ("attention", "latent")]
+        if not self.has_pim or not self.splits or len(parts) < 2:
+            return None
+        usable = self.usable & (self.policy == _SPLIT)
+        alone, alone_j, outer_s, outer_j, inner_s, inner_j = (0.0,) * 6  # type: ignore[assignment]
+        for call in parts:
+            there = 1.0 if call.present is None else call.present
+            price = self.split(call)[0]
+            single = np.asarray(call.sizes["new"]) <= 1
+            out, ins = getattr(self.xpu, call.kind)(call), self._attention_inside(call)
+            alone, alone_j = alone + there * price.seconds, alone_j + there * price.joules
+            mine = np.where(single, 0.0, 1.0) * there
+            theirs = np.where(single, 1.0, 0.0) * there
+            outer_s = outer_s + mine * out.seconds
+            outer_j = outer_j + mine * out.joules
+            inner_s = inner_s + theirs * np.where(usable, ins.seconds, 0.0)
+            inner_j = inner_j + theirs * ins.joules
+        both = np.maximum(outer_s, inner_s)
+        gain = usable & (both < alone)
+        return np.where(gain, alone - both, 0.0), np.where(gain, outer_j + inner_j - alone_j, 0.0)
