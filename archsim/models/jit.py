@@ -11,6 +11,7 @@ import ast
 import functools
 import hashlib
 import inspect
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -63,7 +64,16 @@ def _compile(function: Callable, **options: Any) -> Any:
     cache_file = getattr(getattr(dispatcher, "_cache", None), "_cache_file", None)
     if hasattr(cache_file, "_source_stamp"):
         cache_file._source_stamp = _fingerprint(Path(inspect.getfile(function)).resolve())
+        cache_file._load_index = functools.partial(_load_index, cache_file._load_index)
     return dispatcher
+
+
+def _load_index(load: Callable[[], dict]) -> dict:
+    """What the cache holds; nothing if it was written by sources that have since moved."""
+    try:
+        return load()
+    except (AttributeError, ImportError, pickle.UnpicklingError, EOFError):
+        return {}
 
 
 def inner(function: Callable) -> Any:

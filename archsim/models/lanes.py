@@ -160,6 +160,16 @@ def anywhere(condition: Any) -> bool:
     return bool(np.any(condition))
 
 
+def product(a: Any) -> float:
+    """The lanes multiplied."""
+    return float(np.prod(a))
+
+
+def largest(a: Any) -> float:
+    """The largest lane."""
+    return float(np.max(a))
+
+
 def bring(target: np.ndarray, source: np.ndarray, row: int, column: int) -> None:
     """Turn four columns of the rows ``row``.. of ``source`` [N, C] into lanes.
 
@@ -261,6 +271,29 @@ def _emit_spread(context, builder, sig, value):
 def _emit_anywhere(context, builder, sig, condition):
     bits = builder.bitcast(_holds(builder, condition), ir.IntType(LANES))
     return builder.icmp_unsigned("!=", bits, ir.IntType(LANES)(0))
+
+
+def _fold(builder, a, join):
+    """Join the lanes pairwise, halving their number each time."""
+    length = LANES
+    while length > 1:
+        length //= 2
+        halves = [_pick(builder, a, a, list(range(at, at + length))) for at in (0, length)]
+        a = join(*halves)
+    return builder.extract_element(a, ir.IntType(32)(0))
+
+
+@_compiled(product, lambda a: types.float64(a))
+def _emit_product(context, builder, sig, a):
+    return _fold(builder, a, builder.fmul)
+
+
+@_compiled(largest, lambda a: types.float64(a))
+def _emit_largest(context, builder, sig, a):
+    def join(x, y):
+        return builder.select(builder.fcmp_ordered(">", x, y), x, y)
+
+    return _fold(builder, a, join)
 
 
 def _pick(builder, a, b, places: list[int]):

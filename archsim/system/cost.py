@@ -11,7 +11,7 @@ import numpy as np
 from archsim.errors import InputError
 from archsim.hardware import EngineTable, Machine, load_machine, resolve
 from archsim.models.loopnest import kernel as k
-from archsim.models.loopnest.mapper import fullness
+from archsim.models.loopnest.growth import fullness
 from archsim.models.loopnest.mapping import OPERANDS, Mapping
 from archsim.models.loopnest.nest import Nest
 from archsim.system import network
@@ -291,8 +291,8 @@ class Assembly:
         for s, slot in enumerate(nest.names):
             if not nest.fanout[s]:
                 held[slot] = fullness(
-                    problems.floats, problems.ints, o, s, s, np.ascontiguousarray(tiles[s]), -1,
-                    0.0, self.kept[o : o + 1], nest.slot_table, 0,
+                    problems.floats, problems.ints, o, s, s, np.ascontiguousarray(tiles[s]),
+                    self.kept[o : o + 1], nest.slot_table, 0,
                 )  # fmt: skip
         return max(held, key=held.__getitem__)
 

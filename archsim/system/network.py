@@ -19,6 +19,7 @@ from archsim.models.jit import inner, parallel
 from archsim.models.lanes import LANES
 from archsim.models.loopnest import kernel as k
 from archsim.models.loopnest.dataflows import template_table
+from archsim.models.loopnest.growth import make_growth
 from archsim.models.loopnest.mapper import EFFORTS, OBJECTIVES, map_operation
 from archsim.models.loopnest.nest import Nest, build_nest
 from archsim.models.loopnest.problem import ProblemTable, pack
@@ -166,10 +167,7 @@ def evaluate_designs(
         results = np.zeros((rows, k.RESULTS))
         no_counts = np.zeros((0, slot_count, 3, 3))
         problem_of, engine_of = np.zeros(1, np.int64), np.zeros(1, np.int64)
-        tile, outside = np.empty(dim_count), np.empty(dim_count)
-        reach, seen = np.empty(dim_count), np.empty(dim_count)
-        probe = np.empty(dim_count)
-        price = np.empty(3)
+        room = make_growth(dim_count, groups.shape[0])
         done = np.empty((problem_count, k.RESULTS))
         for e in range(c * CHUNK, min(designs, (c + 1) * CHUNK)):
             engine_of[0] = e
@@ -179,7 +177,7 @@ def evaluate_designs(
                     floats, ints, problem_of, engine_of, fanout, keep, slot_table, engine,
                     dataflow[e], objective, extra, unroll, alternatives, element, stationary,
                     order, groups, fanout_slots, axes, width[e], factors, orders, results,
-                    tile, outside, reach, seen, probe, price, work, no_counts,
+                    room, work, no_counts,
                 )  # fmt: skip
                 for j in range(k.RESULTS):
                     done[o, j] = results[0, j]

@@ -16,6 +16,7 @@ from nest_strategies import generate, price, random_engine
 import archsim
 from archsim.models import jit
 from archsim.models.loopnest import kernel as k
+from archsim.models.loopnest import loops, residual
 
 # What a fresh interpreter runs, with and without the compiler.
 PROGRAM = """
@@ -56,10 +57,13 @@ def test_the_undecorated_functions_run_and_agree(monkeypatch):
         case = generate(rng)
         tables = random_engine(rng, len(case.spatial))
         drawn.append((case, tables, price(case, tables)))
-    undecorated = [name for name, value in vars(k).items() if hasattr(value, "py_func")]
-    assert {"evaluate_rows", "evaluate_block", "charge_slots", "chain_visits"} <= set(undecorated)
-    for name in undecorated:
-        monkeypatch.setattr(k, name, getattr(k, name).py_func)
+    undecorated = set()
+    for module in (k, loops, residual):
+        for name, value in list(vars(module).items()):
+            if hasattr(value, "py_func"):
+                monkeypatch.setattr(module, name, value.py_func)
+                undecorated.add(name)
+    assert {"evaluate_rows", "charge_slots", "lay_tiles", "chain_visits"} <= undecorated
     for case, tables, (expected, expected_counts) in drawn:
         results, counts = price(case, tables)
         assert np.array_equal(counts, expected_counts)
@@ -71,7 +75,7 @@ def test_chain_visits_of_a_residual_fanout():
     bounds = np.full((3, 1, 1), 2.0)
     tiles = np.array([8.0, 4.0, 2.0, 1.0]).reshape(4, 1, 1)
     fanout = np.array([True, False, False])
-    for visits in (k.chain_visits, k.chain_visits.py_func):
+    for visits in (residual.chain_visits, residual.chain_visits.py_func):
         every = visits(5.0, 0, 0, bounds, tiles, fanout, 2, 2, True, -1, True, True)
         longest = visits(5.0, 0, 0, bounds, tiles, fanout, 2, 2, True, -1, False, False)
         assert (every, longest) == (3.0, 2.0)
@@ -121,3 +125,11 @@ def test_cached_functions_carry_the_stamp():
     stamp = jit._fingerprint(Path(k.__file__).resolve())
     for function in (k.evaluate_rows, k.evaluate_block):
         assert function._cache._cache_file._source_stamp == stamp
+
+
+def test_a_cache_that_names_what_is_gone_is_no_cache():
+    def broken():
+        raise AttributeError("Can't get attribute 'Work'")
+
+    assert jit._load_index(broken) == {}
+    assert jit._load_index(lambda: {"signature": "file"}) == {"signature": "file"}

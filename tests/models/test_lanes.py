@@ -38,6 +38,12 @@ def compute(values, out, number):
 
 
 @inner
+def fold(values):
+    a = ln.load(values, 0)
+    return ln.product(a), ln.largest(a)
+
+
+@inner
 def transpose(target, source, row, column):
     ln.bring(target, source, row, column)
 
@@ -50,6 +56,14 @@ def test_compiled_and_plain_agree(a, b, number):
     assert compute(values, out, number) == compute.py_func(values, plain, number)
     assert out == pytest.approx(plain, rel=1e-15)
     assert out[4] == pytest.approx(np.ceil(a))
+
+
+@given(VECTORS)
+def test_lanes_fold_to_one_number(a):
+    for run in (fold, fold.py_func):
+        product, largest = run(a[None])
+        assert product == pytest.approx(np.prod(a), rel=1e-14)
+        assert largest == a.max()
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.int64, np.int32, np.int8, np.float32])

@@ -19,16 +19,12 @@ Counting rules (the policy the oracle in ``oracle.py`` walks word by word):
 * Partial sums: the first touch of an output word by a storage needs no read.
 * Residual tiles (factors whose product exceeds the extent) are counted at their true size.
 
-Residuals cost little extra: with ``visits[s, d] = ceil(extent / tile)`` the *effective* bound of
-a loop is the ratio of the visits inside and outside it, and products of effective bounds telescope
-to exact counts. Only a dimension that is both spatial and residual needs ``residual.py``.
+``layout.py`` says what the tables hold, ``loops.py`` works out tiles, visits and repeats, and this
+module charges every storage for them.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
-import numpy as np
 from numba import prange
 
 from archsim.models.jit import inlined, inner, parallel, serial
@@ -43,342 +39,72 @@ from archsim.models.lanes import (
     spread,
     store,
     where,
-)  # fmt: skip
-from archsim.models.loopnest.residual import (
-    chain_runs,
-    chain_visits,
-    merged_windows,
-    moving_place,
-    odd_repeats,
-)  # fmt: skip
-
-# Columns of the per-slot engine table; *_SLOW are cycles per bit of one instance's ports.
-CAPACITY, BLOCK, READ_J, WRITE_J, LEAK_W, READ_SLOW, WRITE_SLOW, SHARED_SLOW, HOP_J, INSTANCES = (
-    range(10)
 )
-BITS = 10  # first of three columns: bits of an input, weight, output (accumulator) word here
-SLOT_COLUMNS = 13
-# Columns of the per-engine scalars.
-MAC_J, MAC_LEAK_W, MAC_CYCLES, CLOCK_HZ, FINAL_BITS, MAC_COUNT = range(6)
-ENGINE_COLUMNS = 6
-# A problem is one row of floats and one of integers. Floats: D extents, then from column D on the
-# sizes and coefficients below, then for each operand D flags, 1.0 where a dimension leaves it in
-# place; integers: masks of the dimensions that move each operand, the data operand's sliding ranks,
-# then from PROBLEM_INTS on lists of dimensions, each a length and D places: those that move input,
-# weight, output, those that leave them in place, and the input's outside its sliding ranks.
-MACS, SIZE, COEFFICIENT = 0, 1, 4  # offsets after the extents
-MASK, SLIDES, SLIDE_DIM = 0, 3, 4
-MAX_SLIDES = 3
-STILL, PROBLEM_INTS = COEFFICIENT + 2 * MAX_SLIDES, SLIDE_DIM + 2 * MAX_SLIDES
-MOVES, RESTS, PLAIN, LISTS = 0, 3, 6, 7
-# What a storage sees of one tensor.
-READS, FILLS, UPDATES = range(3)
-# Results of one row.
-CYCLES, ENERGY_J, COMPUTE_CYCLES, BOUND_SLOT, OVERFLOW, MAC_ENERGY_J, NETWORK_J, LEAK_J = range(8)
-RESULTS = 8
-
-INPUT, WEIGHT, OUTPUT = range(3)
-NONE = -1
-# A dimension read from memory is masked, so that the compiler sees it cannot be a negative index.
-MAX_DIMS = 32
-DIM_BITS = MAX_DIMS - 1
-# Fewer rows than this are not worth a second thread.
-FEW = 512
-# What ``moving`` tells of a sliding rank: whether its first (1) or second (2) dimension is moved
-# by the moving loop, the tile inside that loop, its bound, and the visits outside it.
-WHICH, INSIDE, BOUND, OUTSIDE = range(4)
-
-
-class Work(NamedTuple):
-    """Work space of one thread; the last axis of every array is the lane, a row of the batch.
-
-    Attributes:
-        bounds: [S, D] loop bounds; ``effective`` [S, D] those that count residuals.
-        positions: [S, D] positions of loops in their slot, 1 outermost; ``places`` [S, D] the same
-            but 0 where the bound is 1.
-        tiles: [S + 1, D] padded extents at and inside a slot (row S: one point).
-        visits: [S + 1, D] how often such a tile is visited.
-        again: [S + 1, 3] how often irrelevant loops refill a slot with an operand.
-        copies: [S + 1, 3] in how many branches outside a slot a word of an operand is needed.
-        used: [S + 1] instances in use.
-        moving: [S + 1, MAX_SLIDES, 4] what the moving loop outside a slot does to a sliding rank.
-        kept: [S, 3] 1.0 where a slot stores an operand.
-        odd: [D + 1] 1.0 where a dimension is both spatial and residual; last row: any is.
-        child: [S + 1, 4, 3] of the outermost storage at or inside a slot that keeps an operand, see
-            ``CHILD_WORDS``.
-        share: [S + 1] the share of its requests for input that get through to the slot.
-        totals: [S + 1, MAX_SLIDES] words along each sliding rank in all tiles of that storage.
-        counted: [S, 3, 3] reads, fills and updates.
-        outcome: [RESULTS].
-    """
-
-    bounds: np.ndarray
-    effective: np.ndarray
-    positions: np.ndarray
-    places: np.ndarray
-    tiles: np.ndarray
-    visits: np.ndarray
-    again: np.ndarray
-    copies: np.ndarray
-    used: np.ndarray
-    moving: np.ndarray
-    kept: np.ndarray
-    odd: np.ndarray
-    child: np.ndarray
-    share: np.ndarray
-    totals: np.ndarray
-    counted: np.ndarray
-    outcome: np.ndarray
-
-
-@serial
-def make_work(slot_count, dim_count):
-    """Work space of one thread."""
-    return Work(
-        np.ones((slot_count, dim_count, LANES)),
-        np.ones((slot_count, dim_count, LANES)),
-        np.ones((slot_count, dim_count, LANES)),
-        np.ones((slot_count, dim_count, LANES)),
-        np.ones((slot_count + 1, dim_count, LANES)),
-        np.ones((slot_count + 1, dim_count, LANES)),
-        np.ones((slot_count + 1, 3, LANES)),
-        np.ones((slot_count + 1, 3, LANES)),
-        np.ones((slot_count + 1, LANES)),
-        np.ones((slot_count + 1, MAX_SLIDES, 4, LANES)),
-        np.ones((slot_count, 3, LANES)),
-        np.zeros((dim_count + 1, LANES)),
-        np.zeros((slot_count + 1, 4, 3, LANES)),
-        np.ones((slot_count + 1, LANES)),
-        np.ones((slot_count + 1, MAX_SLIDES, LANES)),
-        np.zeros((slot_count, 3, 3, LANES)),
-        np.zeros((RESULTS, LANES)),
-    )
-
-
-# What is known of a slot's child, the next storage inside that keeps an operand: the words of all
-# its fills but for repeats, the repeats, and energy the links on the way to it spend on a word;
-# where a row is odd, also its slot.
-CHILD_WORDS, CHILD_AGAIN, CHILD_LINKS, CHILD_SLOT = range(4)
-
-
-@inlined
-def load_rows(first, count, factors, order, keep, fanout, work):
-    """Bring rows first..first+count-1 into the lanes."""
-    bounds, positions, kept = work.bounds, work.positions, work.kept
-    slot_count, dim_count = factors.shape[1], factors.shape[2]
-    # Scalars first: a vector load stalls if it follows scalar stores to its place too soon.
-    for v in range(count):
-        i = first + v
-        q = min(i, keep.shape[0] - 1)
-        for s in range(slot_count):
-            if fanout[s]:
-                continue
-            for j in range(dim_count):
-                positions[s, order[i, s, j] & DIM_BITS, v] = j + 1.0
-            for t in range(3):
-                kept[s, t, v] = 1.0 if keep[q, s, t] else 0.0
-    width, quads = slot_count * dim_count, slot_count * dim_count // 4 if count == LANES else 0
-    columns = bounds.reshape((width, LANES))
-    rows = factors.reshape((factors.shape[0], width))
-    for quad in range(quads):
-        bring(columns, rows, first, 4 * quad)
-    for v in range(count):
-        for column in range(4 * quads, width):
-            columns[column, v] = rows[first + v, column]
-
-
-@inlined
-def listed(ints, o, dim_count, which):
-    """Where list ``which`` of problem ``o`` begins in ``ints``, and its length."""
-    at = PROBLEM_INTS + which * (dim_count + 1)
-    return at + 1, ints[o, at]
-
-
-@inlined
-def lay_tiles(floats, o, count, fanout, work):
-    """Tiles inside out, and visits of perfect factors.
-
-    Returns:
-        The compute cycles (steps) of perfect factors, and whether any row is residual.
-    """
-    bounds, places, tiles, visits = work.bounds, work.places, work.tiles, work.visits
-    slot_count, dim_count = bounds.shape[0], bounds.shape[1]
-    cycles = spread(1.0)
-    for d in range(dim_count):
-        store(tiles, (slot_count, d), 1.0)
-        store(visits, (0, d), 1.0)
-    for u in range(slot_count):
-        s = slot_count - 1 - u
-        spatial = fanout[s]
-        for d in range(dim_count):
-            factor = load(bounds, (s, d))
-            store(tiles, (s, d), load(tiles, (s + 1, d)) * factor)
-            if not spatial:
-                cycles = cycles * factor
-                # Written to another place than read from: a masked store is slow.
-                position = load(work.positions, (s, d))
-                store(places, (s, d), where(factor > 1.0, position, 0.0))
-    residual = False
-    if count == LANES:
-        over = load(tiles, (0, 0)) != floats[o, 0]
-        for d in range(1, dim_count):
-            over = over | (load(tiles, (0, d)) != floats[o, d])
-        residual = anywhere(over)
-    else:
-        for d in range(dim_count):
-            for v in range(count):
-                residual |= tiles[0, d, v] != floats[o, d]
-    if not residual:
-        for s in range(slot_count):
-            for d in range(dim_count):
-                store(visits, (s + 1, d), load(visits, (s, d)) * load(bounds, (s, d)))
-    return cycles, residual
-
-
-@inner
-def lay_residuals(floats, o, count, fanout, pad, work, steps):
-    """Visits and effective bounds of rows of which some are residual.
-
-    Args:
-        steps: float64[LANES], compute cycles, corrected for exact residuals.
-
-    Returns:
-        Whether any row has a dimension both spatial and residual.
-    """
-    bounds, effective, tiles, visits = work.bounds, work.effective, work.tiles, work.visits
-    odd = work.odd
-    slot_count, dim_count = bounds.shape[0], bounds.shape[1]
-    for d in range(dim_count):
-        store(visits, (slot_count, d), floats[o, d])
-        for s in range(slot_count):
-            store(visits, (s, d), round_up(floats[o, d] / load(tiles, (s, d))))
-    store(odd, dim_count, 0.0)
-    found = False
-    for v in range(count):
-        exact = 1.0
-        for d in range(dim_count):
-            odd[d, v] = 0.0
-            temporal, wide = 1.0, False
-            for s in range(slot_count):
-                if fanout[s]:
-                    wide |= bounds[s, d, v] > 1.0
-                else:
-                    temporal *= bounds[s, d, v]
-            if tiles[0, d, v] != floats[o, d]:
-                temporal = floats[o, d]
-                if wide:
-                    odd[d, v], odd[dim_count, v] = 1.0, 1.0
-                    found = True
-                    temporal = chain_visits(
-                        floats[o, d], d, v, bounds, tiles, fanout, slot_count, slot_count, True,
-                        NONE, False, False,
-                    )  # fmt: skip
-            exact *= temporal
-        if not pad:
-            steps[v] = exact
-    for s in range(slot_count):
-        for d in range(dim_count):
-            bound = load(bounds, (s, d))
-            if not pad:
-                bound = load(visits, (s + 1, d)) / load(visits, (s, d))
-            store(effective, (s, d), where(load(odd, d) > 0.0, 1.0, bound))
-    return found
-
-
-@inlined
-def repeat_loops(ints, o, fanout, residual, loops, work):
-    """Outer to inner: refills by irrelevant loops, copies by fanouts, and the moving loop.
-
-    Args:
-        loops: Effective bounds [S, D].
-    """
-    bounds, places, tiles, visits = work.bounds, work.places, work.tiles, work.visits
-    again, copies, used, moving = work.again, work.copies, work.used, work.moving
-    slot_count, dim_count = bounds.shape[0], bounds.shape[1]
-    slides = ints[o, SLIDES]
-    every_0, every_1, every_2 = spread(1.0), spread(1.0), spread(1.0)
-    for t in range(3):
-        store(again, (0, t), 1.0)
-        store(copies, (0, t), 1.0)
-    for k in range(slides):
-        store(moving, (0, k, WHICH), 0.0)
-    store(used, 0, 1.0)
-    for s in range(slot_count):
-        spatial = fanout[s]
-        utilised = load(used, s)
-        if spatial:
-            for d in range(dim_count):
-                utilised = utilised * smaller(load(bounds, (s, d)), load(visits, (s + 1, d)))
-        store(used, s + 1, utilised)
-        last_input = spread(0.0)
-        for t in range(3):
-            rest, rests = listed(ints, o, dim_count, RESTS + t)
-            if spatial:
-                branches = load(copies, (s, t))
-                for j in range(rests):
-                    branches = branches * load(loops, (s, ints[o, rest + j] & DIM_BITS))
-                store(copies, (s + 1, t), branches)
-                store(again, (s + 1, t), load(again, (s, t)))
-                continue
-            last = spread(0.0)
-            move, moves = listed(ints, o, dim_count, MOVES + t)
-            for j in range(moves):
-                last = larger(load(places, (s, ints[o, move + j] & DIM_BITS)), last)
-            every = every_0 if t == 0 else (every_1 if t == 1 else every_2)
-            before = every
-            for j in range(rests):
-                d = ints[o, rest + j] & DIM_BITS
-                bound = load(loops, (s, d))
-                before = before * where(load(places, (s, d)) < last, bound, 1.0)
-                every = every * bound
-            if t == INPUT:
-                every_0, last_input = every, last
-            elif t == WEIGHT:
-                every_1 = every
-            else:
-                every_2 = every
-            store(again, (s + 1, t), where(last > 0.0, before, load(again, (s, t))))
-            store(copies, (s + 1, t), load(copies, (s, t)))
-        for k in range(slides):
-            p, r = ints[o, SLIDE_DIM + 2 * k] & DIM_BITS, ints[o, SLIDE_DIM + 2 * k + 1]
-            which, inside = load(moving, (s, k, WHICH)), load(moving, (s, k, INSIDE))
-            bound = load(moving, (s, k, BOUND))
-            if not spatial:
-                which = where(last_input > 0.0, 0.0, which)
-                for c in range(2):
-                    d = p if c == 0 else r & DIM_BITS
-                    if c == 0 or r >= 0:
-                        # A position of 0 (bound 1) must not match a slot without moving loops.
-                        hit = load(places, (s, d)) == where(last_input > 0.0, last_input, -1.0)
-                        which = where(hit, c + 1.0, which)
-                        inside = where(hit, load(tiles, (s + 1, d)), inside)
-                        bound = where(hit, load(bounds, (s, d)), bound)
-            store(moving, (s + 1, k, WHICH), which)
-            store(moving, (s + 1, k, INSIDE), inside)
-            store(moving, (s + 1, k, BOUND), bound)
-            if residual:  # else it follows from the visits of the slot and the bound
-                outside = load(moving, (s, k, OUTSIDE))
-                if not spatial:
-                    outside = where(which == 1.0, load(visits, (s, p)), outside)
-                    if r >= 0:
-                        outside = where(which == 2.0, load(visits, (s, r)), outside)
-                    outside = where(last_input > 0.0, outside, load(moving, (s, k, OUTSIDE)))
-                store(moving, (s + 1, k, OUTSIDE), outside)
-    store(again, (slot_count, 0), every_0)
-    store(again, (slot_count, 1), every_1)
-    store(again, (slot_count, 2), every_2)
-
-
-@inlined
-def odd_runs(floats, ints, o, k, s, count, fanout, work, runs):
-    """Correct the runs of lanes whose moving dimension is spatial and residual."""
-    bounds, tiles, moving, odd = work.bounds, work.tiles, work.moving, work.odd
-    for v in range(count):
-        if moving[s, k, WHICH, v] > 0.0:
-            d = ints[o, SLIDE_DIM + 2 * k + int(moving[s, k, WHICH, v]) - 1] & DIM_BITS
-            if odd[d, v] > 0.0:
-                at, _ = moving_place(ints[o, MASK], v, work.places, fanout, s)
-                runs[v] = chain_runs(floats[o, d], d, v, bounds, tiles, s, at)
+from archsim.models.loopnest.layout import (  # noqa: F401 (whoever calls the kernel needs them)
+    BITS,
+    BLOCK,
+    BOUND,
+    BOUND_SLOT,
+    CAPACITY,
+    CHILD_AGAIN,
+    CHILD_LINKS,
+    CHILD_SLOT,
+    CHILD_WORDS,
+    CLOCK_HZ,
+    COEFFICIENT,
+    COMPUTE_CYCLES,
+    CYCLES,
+    DIM_BITS,
+    ENERGY_J,
+    ENGINE_COLUMNS,
+    FEW,
+    FILLS,
+    FINAL_BITS,
+    HOP_J,
+    INPUT,
+    INSIDE,
+    INSTANCES,
+    LEAK_J,
+    LEAK_W,
+    LISTS,
+    MAC_COUNT,
+    MAC_CYCLES,
+    MAC_ENERGY_J,
+    MAC_J,
+    MAC_LEAK_W,
+    MACS,
+    MASK,
+    MAX_DIMS,
+    MAX_SLIDES,
+    MOVES,
+    NETWORK_J,
+    NONE,
+    OUTPUT,
+    OUTSIDE,
+    OVERFLOW,
+    PLAIN,
+    PROBLEM_INTS,
+    READ_J,
+    READ_SLOW,
+    READS,
+    RESTS,
+    RESULTS,
+    SHARED_SLOW,
+    SIZE,
+    SLIDE_DIM,
+    SLIDES,
+    SLOT_COLUMNS,
+    STILL,
+    UPDATES,
+    WEIGHT,
+    WHICH,
+    WRITE_J,
+    WRITE_SLOW,
+    listed,
+    make_work,
+)
+from archsim.models.loopnest.loops import lay_residuals, lay_tiles, load_rows, repeat_loops
+from archsim.models.loopnest.residual import odd_fills, odd_requests, odd_runs
 
 
 @inlined
@@ -564,70 +290,6 @@ def cross_fanout(floats, ints, o, s, count, any_odd, pad, slot_table, e, work):
             step_r = floats[o, bounds.shape[1] + COEFFICIENT + 2 * k + 1] * load(tiles, (s + 1, r))
             distinct = where(shared, distinct_share(m, n, step_p, step_r), 1.0)
             store(share, s, load(share, s) * distinct)
-
-
-@inner
-def odd_requests(floats, ints, o, s, t, count, fanout, pad, work, factors):
-    """Correct what slot ``s`` is asked for by lanes with dimensions both spatial and residual.
-
-    Args:
-        factors: float64[2, LANES], multiplied: requests, and words asked for the first time.
-    """
-    bounds, places, tiles, odd = work.bounds, work.places, work.tiles, work.odd
-    child, totals = work.child, work.totals
-    slot_count, dim_count = bounds.shape[0], bounds.shape[1]
-    mask = ints[o, MASK + t]
-    for v in range(count):
-        if odd[dim_count, v] == 0.0:
-            continue
-        c = int(child[s + 1, CHILD_SLOT, t, v])
-        at, place = moving_place(mask, v, places, fanout, c)
-        factors[1, v] *= odd_repeats(
-            mask, floats, o, v, odd, bounds, places, tiles, fanout, c, NONE, 0.0, s, False
-        )
-        if pad and c == slot_count:
-            continue
-        factors[0, v] *= odd_repeats(
-            mask, floats, o, v, odd, bounds, places, tiles, fanout, c, at, place, s, False
-        )
-        if t != INPUT or pad:
-            continue
-        for k in range(ints[o, SLIDES]):
-            p, r = ints[o, SLIDE_DIM + 2 * k] & DIM_BITS, ints[o, SLIDE_DIM + 2 * k + 1]
-            if r < 0 or (odd[p, v] == 0.0 and odd[r & DIM_BITS, v] == 0.0):
-                continue
-            r = r & DIM_BITS
-            together = False
-            for f in range(s + 1, c):
-                together |= fanout[f] and bounds[f, p, v] > 1.0 and bounds[f, r, v] > 1.0
-            if together:
-                merged = merged_windows(
-                    floats[o, p], floats[o, r], p, r,
-                    floats[o, dim_count + COEFFICIENT + 2 * k],
-                    floats[o, dim_count + COEFFICIENT + 2 * k + 1],
-                    v, bounds, places, tiles, fanout, s, c, at, place,
-                )  # fmt: skip
-                factors[0, v] *= merged / totals[s + 1, k, v]
-
-
-@inner
-def odd_fills(floats, ints, o, s, t, count, fanout, work, factors):
-    """Correct how often slot ``s`` is filled in lanes with dimensions both spatial and residual.
-
-    Args:
-        factors: float64[2, LANES], multiplied: fills, and first fills.
-    """
-    bounds, places, tiles, odd = work.bounds, work.places, work.tiles, work.odd
-    mask = ints[o, MASK + t]
-    for v in range(count):
-        if odd[bounds.shape[1], v] > 0.0:
-            at, place = moving_place(mask, v, places, fanout, s)
-            factors[0, v] *= odd_repeats(
-                mask, floats, o, v, odd, bounds, places, tiles, fanout, s, at, place, NONE, True
-            )
-            factors[1, v] *= odd_repeats(
-                mask, floats, o, v, odd, bounds, places, tiles, fanout, s, NONE, 0.0, NONE, True
-            )
 
 
 @inlined

@@ -1,19 +1,31 @@
-"""Exact counts where a dimension is both spatial and residual: plain functions of one lane.
+"""Exact counts where a dimension is both spatial and residual, lane by lane.
 
 Elsewhere a residual only changes how often a tile is visited, and products of ratios of visits
-count it (see ``kernel.py``). Where branches of a fanout run out before others do, the loops outside
+count it (see ``loops.py``). Where branches of a fanout run out before others do, the loops outside
 and inside it no longer factor, and the chain of loops over that dimension is followed instead.
 
-Arguments shared by all functions: ``v`` is the lane; ``bounds``, ``places``, ``tiles`` as in
-``kernel.py``; ``fanout`` bool[S]; ``child`` the slot whose tile is visited (S: the units), so that
-only loops outside it matter; ``parent`` the storage it is filled from.
+:func:`odd_runs`, :func:`odd_requests` and :func:`odd_fills` correct what the kernel counted; the
+others are functions of one lane. Arguments they share: ``v`` is the lane; ``bounds``, ``places``,
+``tiles`` as in ``layout.py``; ``fanout`` bool[S]; ``child`` the slot whose tile is visited (S: the
+units), so that only loops outside it matter; ``parent`` the storage it is filled from.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from archsim.models.jit import inner, serial
+from archsim.models.jit import inlined, inner, serial
+from archsim.models.loopnest.layout import (
+    CHILD_SLOT,
+    COEFFICIENT,
+    DIM_BITS,
+    INPUT,
+    MASK,
+    NONE,
+    SLIDE_DIM,
+    SLIDES,
+    WHICH,
+)
 
 
 @inner
@@ -106,21 +118,18 @@ def moving_place(mask, v, places, fanout, child):
 
 
 @inner
-def odd_repeats(
-    mask, floats, o, v, odd, bounds, places, tiles, fanout, child, at, place, parent, below
-):
-    """Repeats by all odd dimensions that do not move a tensor.
+def odd_repeats(dims, floats, o, v, bounds, places, tiles, fanout, child, at, place, parent, below):
+    """Repeats by the odd dimensions that do not move a tensor.
 
     Args:
-        mask: Dimensions that move it.
+        dims: Mask of those dimensions.
         floats, o: Problem table, its row.
-        odd: Which dimensions are odd [D, LANES].
         at, place: From :func:`moving_place`.
         below: As in :func:`chain_visits`.
     """
     repeats = 1.0
     for d in range(bounds.shape[1]):
-        if (mask >> d) & 1 or odd[d, v] == 0.0:
+        if (dims >> d) & 1 == 0:
             continue
         before = at == bounds.shape[0]
         if 0 <= at < bounds.shape[0]:
@@ -244,3 +253,83 @@ def merge_branches(groups, size, names, words, kinds, count):
             if same and count[g] > 0:
                 names[g] = other
                 break
+
+
+@inlined
+def odd_runs(floats, ints, o, k, s, count, fanout, work, runs):
+    """Correct the runs of lanes whose moving dimension is spatial and residual."""
+    bounds, tiles, moving, odd = work.bounds, work.tiles, work.moving, work.odd
+    for v in range(count):
+        if moving[s, k, WHICH, v] > 0.0:
+            d = ints[o, SLIDE_DIM + 2 * k + int(moving[s, k, WHICH, v]) - 1] & DIM_BITS
+            if odd[d, v] > 0.0:
+                at, _ = moving_place(ints[o, MASK], v, work.places, fanout, s)
+                runs[v] = chain_runs(floats[o, d], d, v, bounds, tiles, s, at)
+
+
+@inner
+def odd_requests(floats, ints, o, s, t, count, fanout, pad, work, factors):
+    """Correct what slot ``s`` is asked for by lanes with dimensions both spatial and residual.
+
+    Args:
+        factors: float64[2, LANES], multiplied: requests, and words asked for the first time.
+    """
+    bounds, places, tiles, odd = work.bounds, work.places, work.tiles, work.odd
+    child, totals = work.child, work.totals
+    slot_count, dim_count = bounds.shape[0], bounds.shape[1]
+    mask = ints[o, MASK + t]
+    for v in range(count):
+        dims = int(odd[dim_count, v])
+        if dims == 0 or (dims & ~mask == 0 and t != INPUT):
+            continue
+        c = int(child[s + 1, CHILD_SLOT, t, v])
+        at, place = moving_place(mask, v, places, fanout, c)
+        if dims & ~mask:
+            factors[1, v] *= odd_repeats(
+                dims & ~mask, floats, o, v, bounds, places, tiles, fanout, c, NONE, 0.0, s, False
+            )
+        if pad and c == slot_count:
+            continue
+        if dims & ~mask:
+            factors[0, v] *= odd_repeats(
+                dims & ~mask, floats, o, v, bounds, places, tiles, fanout, c, at, place, s, False
+            )
+        if t != INPUT or pad:
+            continue
+        for k in range(ints[o, SLIDES]):
+            p, r = ints[o, SLIDE_DIM + 2 * k] & DIM_BITS, ints[o, SLIDE_DIM + 2 * k + 1]
+            if r < 0 or (odd[p, v] == 0.0 and odd[r & DIM_BITS, v] == 0.0):
+                continue
+            r = r & DIM_BITS
+            together = False
+            for f in range(s + 1, c):
+                together |= fanout[f] and bounds[f, p, v] > 1.0 and bounds[f, r, v] > 1.0
+            if together:
+                merged = merged_windows(
+                    floats[o, p], floats[o, r], p, r,
+                    floats[o, dim_count + COEFFICIENT + 2 * k],
+                    floats[o, dim_count + COEFFICIENT + 2 * k + 1],
+                    v, bounds, places, tiles, fanout, s, c, at, place,
+                )  # fmt: skip
+                factors[0, v] *= merged / totals[s + 1, k, v]
+
+
+@inner
+def odd_fills(floats, ints, o, s, t, count, fanout, work, factors):
+    """Correct how often slot ``s`` is filled in lanes with dimensions both spatial and residual.
+
+    Args:
+        factors: float64[2, LANES], multiplied: fills, and first fills.
+    """
+    bounds, places, tiles = work.bounds, work.places, work.tiles
+    mask = ints[o, MASK + t]
+    for v in range(count):
+        dims = int(work.odd[bounds.shape[1], v]) & ~mask
+        if dims:
+            at, place = moving_place(mask, v, places, fanout, s)
+            factors[0, v] *= odd_repeats(
+                dims, floats, o, v, bounds, places, tiles, fanout, s, at, place, NONE, True
+            )
+            factors[1, v] *= odd_repeats(
+                dims, floats, o, v, bounds, places, tiles, fanout, s, NONE, 0.0, NONE, True
+            )
