@@ -25,6 +25,13 @@ _PREFIXES = {
 
 #: Metric-name ending -> (unit, takes a prefix).
 _UNITS = {
+    "tokens_per_s": ("tokens/s", True),
+    "joules_per_token": ("J/token", True),
+    "dollars_per_hour": ("$/h", False),
+    "dollars_per_mtoken": ("$/M tokens", False),
+    "carbon_g_per_mtoken": ("g CO2e/M tokens", True),
+    "_usd": ("$", True),
+    "_kg": ("kg", False),
     "_bytes_per_s": ("B/s", True),
     "_per_s": ("/s", True),
     "_bytes": ("B", True),
@@ -46,6 +53,16 @@ _NAMES = {
     "edp_js": "Energy-delay product",
     "utilization": "Utilisation",
     "throughput_per_s": "Throughput",
+    "ttft_s": "Time to first token",
+    "tpot_s": "Time per output token",
+    "time_per_token_s": "Time per token served",
+    "tokens_per_s": "Rate of tokens",
+    "joules_per_token": "Energy per token",
+    "dollars_per_hour": "Cost per hour",
+    "dollars_per_mtoken": "Cost of a million tokens",
+    "carbon_g_per_mtoken": "Carbon of a million tokens",
+    "embodied_kg": "Embodied carbon",
+    "memory_share": "Share of device memory",
     "objective": "Objective",
 }
 
