@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from archsim.cli import (
+    attention,
     explore,
     gemmini,
     language,
@@ -67,6 +68,7 @@ for _group in (
     mapping,
     language,
     llm,
+    attention,
     systolic,
     timeloop,
     gemmini,

@@ -56,8 +56,16 @@ def attention_work(
             "the setting is for a model with another number of attention layers",
             source=setting.model, field="tokens", found=setting.layers, expected=str(len(mixers)),
         )  # fmt: skip
-    if not contexts or min(contexts) < 1:
-        raise InputError("a context has tokens", field="contexts", found=list(contexts)[:4])
+    if not contexts or min(contexts) < 1 or batch < 1:
+        raise InputError(
+            "there must be steps, requests and tokens", field="contexts",
+            found=(list(contexts)[:4], batch),
+        )  # fmt: skip
+    if arch.longest and max(contexts) > arch.longest:
+        raise InputError(
+            "the context is longer than the model has positions for", source=setting.model,
+            field="contexts", found=max(contexts), expected=f"at most {arch.longest}",
+        )  # fmt: skip
     spared = setting.unpruned_steps if unpruned is None else unpruned
     rows = []
     for step, context in enumerate(contexts):
@@ -187,6 +195,11 @@ def generate(
     """
     setting = setting if isinstance(setting, Pruning) else load_pruning(setting)
     machine = machine if isinstance(machine, Machine) else load_machine(machine)
+    if not 0 <= prompt < 2**24 or not 1 <= tokens < 2**16:
+        raise InputError(
+            "prompt and tokens must be whole numbers of a sensible size", field="tokens",
+            found=(prompt, tokens), expected="a prompt below 2**24, 1 to 65535 tokens",
+        )  # fmt: skip
     contexts = list(range(prompt + 1, prompt + tokens + 1))
     work = attention_work(setting, contexts, batch=batch)
     pipeline, clock = resolve_pipeline(machine)
