@@ -34,7 +34,7 @@ class PolicyOptions(TeamOptions):
     learning_rate: float = option(2e-2, "Step size of Adam.", low=1e-7, high=1.0)
     n_epochs: int = option(8, "Gradient steps a round.", low=1)
     gae_lambda: float = option(0.95, "Bias against variance (GAE).", low=0.0, high=1.0)
-    ent_coef: float = option(0.02, "Weight of the entropy bonus.", low=0.0)
+    ent_coef: float = option(0.03, "Weight of the entropy bonus.", low=0.0)
     vf_coef: float = option(0.5, "Weight of the critics' loss.", low=0.0)
     clip_range: float = option(0.2, "Clipping of the policy ratio.", low=1e-3, high=1.0)
     hidden: tuple[int, ...] = option((32, 32), "Units of the hidden layers of a network.", low=1)

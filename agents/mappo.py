@@ -20,7 +20,7 @@ from archsim.agents.options import option
 class Options(PolicyOptions):
     """Options of MAPPO."""
 
-    ent_coef: float = option(0.08, "Weight of the entropy bonus.", low=0.0)
+    ent_coef: float = option(0.1, "Weight of the entropy bonus.", low=0.0)
     critic: str = option(
         "action",
         "What the central critic sees: value (the observation) or action (also all choices).",

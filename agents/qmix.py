@@ -25,9 +25,9 @@ class Options(TeamOptions):
     """Options of QMIX."""
 
     mixer: str = option("monotonic", "monotonic: QMIX; sum: VDN.", choices=("monotonic", "sum"))
-    learning_rate: float = option(1e-2, "Step size of Adam.", low=1e-7, high=1.0)
-    gradient_steps: int = option(16, "Gradient steps a round.", low=1)
-    batch_size: int = option(128, "Designs replayed a gradient step.", low=2)
+    learning_rate: float = option(2e-2, "Step size of Adam.", low=1e-7, high=1.0)
+    gradient_steps: int = option(8, "Gradient steps a round.", low=1)
+    batch_size: int = option(64, "Designs replayed a gradient step.", low=2)
     explore: float = option(
         0.5,
         "Share of the budget over which random choices give way to the best.",
