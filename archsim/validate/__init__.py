@@ -21,6 +21,7 @@ COMPARISONS = {
     "mapper": "mappings of little effort beside those of much",
     "dram": "cycles, latencies, row hits, energy beside DRAMSys, DRAMsim3 and Ramulator",
     "gpu": "kernels beside measured A100 and H100; --calibrate [KERNEL] --out FILE fits again",
+    "pim": "the closed form of kernels in memory beside the command level",
     "papers": "published figures of language-model systems",
     "workloads": "MACs and parameters beside published figures",
 }

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from archsim.hardware import Machine, NodeTable
+from archsim.hardware import Machine, NodeTable, resolve_node
 from archsim.hardware.pim import POLICIES
 from archsim.system.llm.calls import Call
 from archsim.system.llm.collectives import Level
@@ -299,3 +299,28 @@ class PimPricer(Roofline):
         both = np.maximum(outer_s, inner_s)
         gain = usable & (both < alone)
         return np.where(gain, alone - both, 0.0), np.where(gain, outer_j + inner_j - alone_j, 0.0)
+
+
+def inside_product(
+    machine: Machine, tokens: Floats, outputs: int = 16384, width: int = 4096
+) -> dict[str, Floats]:
+    """One product on the memory's units alone: delay, energy, their area, and EDAP.
+
+    Args:
+        machine: With a ``pim`` engine.
+        tokens: Operations a byte of 16-bit weights, float64[B].
+        outputs, width: Of the matrix.
+
+    Returns:
+        ``delay_s``, ``energy_j``, ``area_mm2`` and ``edap`` (their product), float64[B].
+    """
+    node = resolve_node(machine)
+    bits = Bits()
+    pricer = PimPricer(Roofline(machine, node, bits), machine, node, bits)
+    held = float(outputs * width) * bits.weight / 8.0
+    # Operands are in the units' buffers, as in Duplex's figure.
+    price = pricer.inside(2.0 * tokens * outputs * width, held, np.zeros_like(tokens))
+    engine = next(e.name for e in machine.engines if e.kind == "pim")
+    area = node.engines[engine]["area_mm2"]
+    edap = price.joules * price.seconds * area
+    return {"delay_s": price.seconds, "energy_j": price.joules, "area_mm2": area, "edap": edap}

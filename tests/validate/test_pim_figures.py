@@ -1,0 +1,49 @@
+"""Published figures of memories that compute, and the closed form beside the command level."""
+
+import numpy as np
+import pytest
+
+from archsim.validate import main, pim
+from archsim.validate.papers import duplex
+from archsim.validate.papers import pim as products
+
+
+def test_figures_of_the_device_and_of_edap_are_met():
+    rows = [*duplex.device(), *duplex.efficiency()]
+    assert len(rows) == 9 + 20
+    assert [row.figure for row in rows if not row.met] == []
+
+
+def test_levels_rank_by_edap_as_published():
+    ours = duplex.edap()
+    names = list(duplex.EDAP)
+    for place, ops in enumerate(duplex.OPS):
+        published = sorted(names, key=lambda name: duplex.EDAP[name][place])
+        assert sorted(names, key=lambda name: ours[name][place]) == published, ops
+
+
+def test_figures_of_attacc_are_met():
+    assert [row.figure for row in products.attacc() if not row.met] == []
+
+
+def test_serving_gains_most_where_experts_have_few_tokens():
+    gains, energy = duplex.gains("mixtral-8x7b", "duplex", True, "split")
+    grid = gains.reshape(len(duplex.BATCHES), len(duplex.LENGTHS))
+    assert (np.diff(grid, axis=0) < 0).all()
+    assert (gains > 1).all()
+    assert (energy < 0).all()
+
+
+def test_the_closed_form_is_compared_on_any_grid(capsys, monkeypatch):
+    assert main("pim", shapes=4) == 0
+    shown = capsys.readouterr().out
+    assert "28 shapes" in shown
+    monkeypatch.setattr(pim, "LARGEST", 1e-6)
+    assert main("pim", shapes=2) == 1
+    assert "MISSED" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["hbm_pim", "logic_pim"])
+def test_shapes_are_the_seeds(name):
+    found = [pim.compare(name, 3, seed).shapes.tolist() for seed in (0, 0, 1)]
+    assert found[0] == found[1] != found[2]
