@@ -96,6 +96,7 @@ def serve(
     context: int | None,
     plan: str | None,
     beside: list[str] | None,
+    effort: str | None,
     unused: dict[str, Any],
     calls: bool,
     as_json: bool,
@@ -120,6 +121,7 @@ def serve(
         context=found.image_tokens or context or 4096,
         plan=Plan.parse(plan) if plan else Plan(tensor=chip.instances()),
         beside=[Share(r.count, r.new, r.context) for r in map(_request, beside or ())],
+        effort=effort,
     )
     if as_json:
         import json

@@ -128,7 +128,13 @@ def evaluate(
     workload: Annotated[str, typer.Option("--workload", "-w", help="Name or file.")],
     machine: Annotated[str, typer.Option("--machine", "-m", help="Name or file.")],
     batch: Annotated[int | None, typer.Option(min=1, help="Batch size.")] = None,
-    effort: Annotated[str, typer.Option(help="How hard to look for mappings.")] = "fast",
+    effort: Annotated[
+        str | None,
+        typer.Option(
+            help="How hard to look for mappings: fast (default), thorough, optimal. For language "
+            "models on spatial engines: map every product instead of a roofline."
+        ),
+    ] = None,
     objective: Annotated[str, typer.Option(help="What mappings minimise.")] = "edp",
     density: Annotated[
         list[str] | None,
@@ -169,7 +175,9 @@ def evaluate(
         from archsim.cli.language import serve
 
         unused = {"--density": density, "--mappings": mappings}
-        serve(workload, machine, phase, batch, context, plan, request, unused, layers, as_json)
+        serve(
+            workload, machine, phase, batch, context, plan, request, effort, unused, layers, as_json
+        )
         return
     from archsim.errors import InputError
     from archsim.hardware import load_machine
@@ -181,7 +189,7 @@ def evaluate(
     if density:
         network = prune(network, _rules(density))
     try:
-        cost = cost_of(network, chip, effort=effort, objective=objective)
+        cost = cost_of(network, chip, effort=effort or "fast", objective=objective)
     except InputError as error:
         # Of what was read from a file, say which file.
         files = {chip.name: machine, network.name: workload}

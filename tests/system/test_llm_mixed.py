@@ -35,7 +35,7 @@ def test_calls_of_a_mixed_step_count_what_the_graph_counts(name):
     arch = model.architecture
     for requests in (
         [Request(1, 300, 3), Request(64, 64, 2)],
-        [Request(128, 640), Request(1, 65, 4), Request(1, 1500, 2)],
+        [Request(128, 640), Request(1, 65, 4), Request(1, 1000, 2)],
     ):
         g = grid(requests)
         macs, cache = 0.0, 0.0
@@ -95,6 +95,15 @@ def test_rows_of_mixed_steps_are_themselves():
         one = run("mixtral-8x7b", batch=b, context=n, beside=[Share(chunks, new, context)])
         assert many.latency_s[row] == pytest.approx(one.latency_s[0], rel=1e-12)
         assert many.tokens[row] == one.tokens[0] == b + chunks * new
+
+
+def test_rows_may_differ_in_one_kind_alone():
+    for options in ({"batch": [4, 8, 16]}, {"context": [500, 900, 1000]}):
+        many = run(**options, beside=[Share(1, 64, 256)])
+        assert len(many.latency_s) == 3
+        assert (np.diff(many.latency_s) > 0).all()
+    with pytest.raises(InputError, match=r"beside.0.new"):
+        run(batch=[4, 8, 16], beside=[Share(1, [1, 2], 256)])
 
 
 @pytest.mark.parametrize(

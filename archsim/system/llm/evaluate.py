@@ -26,12 +26,15 @@ from archsim.system.llm.mixed import (
     Share,
     StepCalls,
     grid_of,
+    kinds_of,
     mixed_cache_bytes,
     mixed_cache_moved,
+    row_count,
 )
 from archsim.system.llm.plan import PLACED, Plan
 from archsim.system.llm.pricing import NOTHING, Price, Roofline, pricer_for
 from archsim.system.llm.rows import Plans, check, excesses
+from archsim.system.llm.spatial import mapped_pricer
 from archsim.system.llm.tiers import tier_path
 from archsim.workload.architecture import Layer
 from archsim.workload.huggingface import load_model
@@ -58,6 +61,7 @@ def evaluate_step(
     beside: Sequence[Share] = (),
     overrides: Mapping[str, ArrayLike] | None = None,
     strict: bool = True,
+    effort: str | None = None,
 ) -> StepCost:
     """Cost of steps of a language model; sizes, plans and hardware broadcast to B rows.
 
@@ -79,6 +83,8 @@ def evaluate_step(
             :func:`archsim.hardware.resolve_node` takes them.
         strict: Refuse rows that no machine or model allows; else price them as if they were
             possible and say how far beyond they are (``StepCost.excess``).
+        effort: Spatial engines: how hard to look for mappings of every product (``fast``,
+            ``thorough``, ``optimal``); None takes the engine at its peak, a roofline.
 
     Raises:
         InputError: A size that is no positive whole number, a plan that needs more devices than the
@@ -108,9 +114,15 @@ def evaluate_step(
     plans = Plans.of(plan)
     if new is None:
         new = context if phase == "prefill" else 1
-    kinds = _kinds(model, (Share(batch, new, context), *beside))
+    kinds = kinds_of(model, (Share(batch, new, context), *beside))
     given = {path: np.atleast_1d(values) for path, values in (overrides or {}).items()}
-    rows = _rows({**{n: c for kind in kinds for n, c in kind.items()}, **given, **plans.columns})
+    places = ["", *(f"beside.{index}." for index in range(len(beside)))]
+    columns = {
+        where + name: column
+        for where, kind in zip(places, kinds, strict=True)
+        for name, column in kind.items()
+    }
+    rows = row_count({**columns, **given, **plans.columns})
     if (sum(kind["batch"] for kind in kinds) < 1).any():
         raise InputError("a step needs at least one request", field="batch")
     costs = []
@@ -122,6 +134,8 @@ def evaluate_step(
             return {n: c[some] if len(c) == rows else c for n, c in columns.items()}  # noqa: B023
 
         node, links, pricer, idle_w = _figures(machine, bits or Bits(), block(given))
+        if effort is not None:
+            pricer = mapped_pricer(machine, bits or Bits(), effort, bool(given))
         part = Plans(block(plans.columns))
         if strict:
             check(part, machine, node, model.architecture, model.name)
@@ -131,52 +145,6 @@ def evaluate_step(
         )
         costs.append(work.cost(all_logits))
     return StepCost.joined(costs)
-
-
-def _kinds(model: LanguageModel, shares: Sequence[Share]) -> list[dict[str, Floats]]:
-    """Sizes of every kind of requests.
-
-    Raises:
-        InputError: A size is no whole number in its range, or tokens lie outside of the context.
-    """
-    least = 0 if len(shares) > 1 else 1
-    kinds = [
-        {"batch": _counts("batch", share.batch, least), "new": _counts("new", share.new),
-         "context": _counts("context", share.context)}
-        for share in shares
-    ]  # fmt: skip
-    for sizes in kinds:
-        _rows(sizes)
-        if (sizes["context"] < sizes["new"]).any():
-            raise InputError("the context includes the new tokens", field="context")
-        if not model.architecture.causal and (sizes["context"] != sizes["new"]).any():
-            raise InputError(
-                "an encoder has no cache (phase prefill)", source=model.name, field="new"
-            )
-    return kinds
-
-
-def _counts(name: str, value: ArrayLike, least: int = 1) -> Floats:
-    values = np.atleast_1d(np.asarray(value, dtype=float))
-    if values.ndim != 1:
-        raise InputError("sizes must be numbers or one-dimensional", found=values.shape, field=name)
-    good = np.isfinite(values) & (values >= least) & (values == np.rint(values)) & (values < 2**40)
-    if not values.size or not good.all():
-        found = values[~good][0] if values.size else value
-        raise InputError("must be a positive whole number", field=name, found=found)
-    return values
-
-
-def _rows(columns: Mapping[str, Any]) -> int:
-    """How many rows columns of one or of that many make."""
-    lengths = {name: len(column) for name, column in columns.items()}
-    rows = max(lengths.values())
-    for name, length in lengths.items():
-        if length not in (1, rows):
-            raise InputError(
-                "as many values as rows, or one", field=name, found=length, expected=str(rows)
-            )
-    return rows
 
 
 def _figures(

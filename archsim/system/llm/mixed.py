@@ -10,12 +10,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from archsim.errors import InputError
 from archsim.system.llm.calls import Call, Grid, LayerCalls, cache_bytes, cache_moved
 from archsim.workload.architecture import Architecture, Layer
+from archsim.workload.language import LanguageModel
 from archsim.workload.steps import Bits
 
 Floats = NDArray[np.float64]
@@ -81,6 +84,56 @@ def grid_of(
     new = sum(part.all_tokens for part in parts) / batch
     context = np.maximum.reduce([np.where(part.batch > 0, part.context, 1.0) for part in parts])
     return MixedGrid(batch, new, context, **cuts, imbalance=imbalance, parts=parts)
+
+
+def kinds_of(model: LanguageModel, shares: Sequence[Share]) -> list[dict[str, Floats]]:
+    """Sizes of every kind of requests.
+
+    Raises:
+        InputError: A size is no whole number in its range, or tokens lie outside of the context.
+    """
+    least = 0 if len(shares) > 1 else 1
+    kinds = [
+        {"batch": _counts("batch", share.batch, least), "new": _counts("new", share.new),
+         "context": _counts("context", share.context)}
+        for share in shares
+    ]  # fmt: skip
+    for sizes in kinds:
+        row_count(sizes)
+        if (sizes["context"] < sizes["new"]).any():
+            raise InputError("the context includes the new tokens", field="context")
+        if not model.architecture.causal and (sizes["context"] != sizes["new"]).any():
+            raise InputError(
+                "an encoder has no cache (phase prefill)", source=model.name, field="new"
+            )
+    return kinds
+
+
+def _counts(name: str, value: ArrayLike, least: int = 1) -> Floats:
+    values = np.atleast_1d(np.asarray(value, dtype=float))
+    if values.ndim != 1:
+        raise InputError("sizes must be numbers or one-dimensional", found=values.shape, field=name)
+    good = np.isfinite(values) & (values >= least) & (values == np.rint(values)) & (values < 2**40)
+    if not values.size or not good.all():
+        found = values[~good][0] if values.size else value
+        raise InputError("must be a positive whole number", field=name, found=found)
+    return values
+
+
+def row_count(columns: Mapping[str, Any]) -> int:
+    """How many rows columns of one or of that many make.
+
+    Raises:
+        InputError: Columns of different length.
+    """
+    lengths = {name: len(column) for name, column in columns.items()}
+    rows = max(lengths.values())
+    for name, length in lengths.items():
+        if length not in (1, rows):
+            raise InputError(
+                "as many values as rows, or one", field=name, found=length, expected=str(rows)
+            )
+    return rows
 
 
 def of_sequences(call: Call) -> bool:

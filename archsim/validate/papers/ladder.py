@@ -11,7 +11,6 @@ from archsim.system.llm import evaluate_step
 from archsim.system.llm.tiers import tier_path
 from archsim.validate.papers.row import Row
 
-
 PAPER = "Ladder-Residual (ICML'25)"
 #: Of the paper's text: share of a step that all-reduces take, %, and at most.
 ALL_REDUCE: dict[str, tuple[float | None, float]] = {

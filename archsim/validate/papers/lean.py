@@ -9,7 +9,6 @@ import numpy as np
 from archsim.validate.papers.row import EXACT, Row
 from archsim.workload import load_model
 
-
 NARROW = (
     "one SM reads faster than its share of the memory's bandwidth, so that idle SMs in a last wave "
     "cost less than waves say; the paper's shapes are not known"
