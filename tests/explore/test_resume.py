@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
@@ -149,11 +150,15 @@ def test_an_interrupt_says_how_to_go_on(tmp_path, number):
         # Background jobs of a shell inherit an ignored SIGINT.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and not stored(tmp_path):
-        time.sleep(0.05)
-    os.killpg(process.pid, number)  # as a terminal does: the workers get it too
-    errors = process.communicate(timeout=60)[1]
+    try:
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline and not stored(tmp_path):
+            time.sleep(0.05)
+        os.killpg(process.pid, number)  # as a terminal does: the workers get it too
+        errors = process.communicate(timeout=60)[1]
+    finally:  # whatever went wrong, nothing keeps computing
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
     assert process.returncode == 130
     assert "Run the same command again" in errors
     assert "Traceback" not in errors

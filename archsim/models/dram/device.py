@@ -23,7 +23,7 @@ from archsim.models.dram.layout import (
     RANK_CLOSED,
     REFB,
 )
-from archsim.models.jit import inlined
+from archsim.models.jit import inlined, inner
 
 # Columns of the rank state.
 K_OPEN, K_SINCE, K_UNTIL, K_HEAD, K_SIZE = range(5)
@@ -121,3 +121,10 @@ def close_account(ranks, end, rank_state, counts):
         if rank_state[rank, K_OPEN] > 0 or until > end:
             until = end
         counts[rank, RANK_ACTIVE] += max(until - rank_state[rank, K_SINCE], 0)
+
+
+@inner
+def take_out(line, at, count):
+    """Take an entry out of a queue of ``count`` kept in an array."""
+    for k in range(at, count - 1):
+        line[k] = line[k + 1]

@@ -10,7 +10,7 @@ Writes are answered at once; a read of data that wait to be written, too.
 
 from __future__ import annotations
 
-from archsim.models.dram.device import close_account, closed, issue, opened, ready
+from archsim.models.dram.device import close_account, closed, issue, opened, ready, take_out
 from archsim.models.dram.layout import (
     ACT,
     D_BANKS,
@@ -122,13 +122,6 @@ def _refresh_offer(rank, device, bank, next_bank, next_group, next_rank, bus_nex
         b = rank * per_rank
         group = b // device[D_BANKS]
         offer[0] = ready(REFA, b, group, rank, next_bank, next_group, next_rank, bus_next)
-
-
-@inner
-def _remove(line, at, count):
-    """Take an entry out of a queue kept in an array."""
-    for k in range(at, count - 1):
-        line[k] = line[k + 1]
 
 
 @inner
@@ -251,7 +244,7 @@ def run(
                 in_refresh = -1
             else:
                 i = queue[b, at]
-                _remove(queue[b], at, bank[b, C_COUNT])
+                take_out(queue[b], at, bank[b, C_COUNT])
                 bank[b, C_COUNT] -= 1
                 queued -= 1
                 if bank[b, C_HITS] > 0:
@@ -307,7 +300,7 @@ def run(
                         waiting_writes -= 1
                     else:
                         waiting_reads -= 1
-                    _remove(line, k, count)
+                    take_out(line, k, count)
                     queue[b, bank[b, C_COUNT]] = i
                     bank[b, C_COUNT] += 1
                     queued += 1

@@ -9,7 +9,7 @@ have buses of their own, a cycle holds a column and a row command.
 
 from __future__ import annotations
 
-from archsim.models.dram.device import close_account, closed, issue, opened, ready
+from archsim.models.dram.device import close_account, closed, issue, opened, ready, take_out
 from archsim.models.dram.layout import (
     ACT,
     D_BANKS,
@@ -84,13 +84,6 @@ def _best(
             found[0], found[1] = k, c
             if ordered:
                 break
-
-
-@inner
-def _remove(line, at, count):
-    """Take an entry out of a buffer kept in an array."""
-    for k in range(at, count - 1):
-        line[k] = line[k + 1]
 
 
 @inner
@@ -275,7 +268,7 @@ def run(
                 log[entry, 3], log[entry, 4] = row[i] if i >= 0 else -1, i
             result[R_LOGGED] = entry + 1
             if source == 3 and c != PREA:
-                _remove(first, 0, waiting_first)
+                take_out(first, 0, waiting_first)
                 waiting_first -= 1
             if c == PREA:
                 for one in range(rank * per_rank, (rank + 1) * per_rank):
@@ -297,14 +290,14 @@ def run(
                 elif c in (RD, WR) and used[b] >= 0:
                     used[b] += 1
                 if source == 0:
-                    _remove(active, at, started)
+                    take_out(active, at, started)
                     started -= 1
                     busy[b] -= 1
                 elif source == 1:
-                    _remove(reads, at, waiting_reads)
+                    take_out(reads, at, waiting_reads)
                     waiting_reads -= 1
                 else:
-                    _remove(writes, at, waiting_writes)
+                    take_out(writes, at, waiting_writes)
                     waiting_writes -= 1
                     pending_write[place[i]] = 0
                 if c == ACT:
