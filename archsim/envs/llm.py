@@ -103,7 +103,7 @@ class LLMProblem:
         found["machine"] = self.system.model_dump(mode="json")
         found["steps"] = [
             [step.label, step.phase, step.batch, step.context, step.new, step.weight,
-             step.imbalance, repr(step.model.architecture)]
+             step.imbalance, repr(step.model.architecture), _said(step)]
             for step in self.serving.steps
         ]  # fmt: skip
         return found
@@ -120,11 +120,15 @@ class LLMProblem:
             data["machine"] = copy_input(self.scenario.machine, directory)
         for item, step in zip(data["steps"], self.serving.steps, strict=True):
             item["name"] = step.label
-            if is_config(item["model"]):
-                inputs = directory / "inputs"
-                inputs.mkdir(exist_ok=True)
-                (inputs / f"{step.label}.json").write_bytes(Path(item["model"]).read_bytes())
-                item["model"] = f"inputs/{step.label}.json"
+            for holder, key, name in (
+                (item, "model", step.label),
+                (item.get("experts") or {}, "router", f"{step.label}-router"),
+            ):
+                if is_config(holder.get(key) or ""):
+                    inputs = directory / "inputs"
+                    inputs.mkdir(exist_ok=True)
+                    (inputs / f"{name}.json").write_bytes(Path(holder[key]).read_bytes())
+                    holder[key] = f"inputs/{name}.json"
         return data
 
     def evaluate(self, indices: np.ndarray) -> Metrics:
@@ -182,6 +186,14 @@ class LLMProblem:
         lines = [step.explain() for step in served.steps]
         lines += [f"impossible: {why}" for why in served.reasons()]
         return "\n".join(lines)
+
+
+def _said(step: ServedStep) -> list[Any] | None:
+    """What of a composition of experts decides numbers."""
+    of = step.composition
+    if of is None:
+        return None
+    return [of.experts, of.home, of.tokens, of.skew, of.ahead, repr(of.router.architecture)]
 
 
 def step_features(steps: tuple[ServedStep, ...]) -> np.ndarray:

@@ -22,6 +22,7 @@ from archsim.errors import InputError
 from archsim.inputs import Strict
 from archsim.space import DesignSpace, Parameter
 from archsim.space.parameter import Role
+from archsim.system.llm.experts import Composition
 from archsim.system.llm.plan import DEGREES, PLACED, Plan
 from archsim.system.llm.rows import DEFAULTS
 from archsim.system.llm.serving import ServedStep, Terms, metric_names
@@ -33,17 +34,40 @@ HOME = "home"
 SIZES = ("batch", "context")
 
 
+class ExpertsSpec(Strict):
+    """A composition: equal experts behind a router (``model`` is every expert's)."""
+
+    count: int = Field(ge=1, le=100_000, description="experts")
+    home: str = Field(min_length=1, description="tier that holds all of them")
+    router: str | None = Field(None, min_length=1, description="its model; default the experts'")
+    tokens: int = Field(20, ge=1, le=4096, description="answered to each prompt")
+    skew: float = Field(0.0, ge=0, le=10, description="asked for as rank^-skew; 0 is alike")
+    ahead: bool = Field(False, description="the next expert is copied while one runs")
+
+
 class StepSpec(Strict):
     """One kind of step that is served."""
 
     model: str = Field(min_length=1, description="shipped model, or config relative to the file")
-    phase: Literal["prefill", "decode"] = "decode"
+    phase: Literal["prefill", "decode", "experts"] = Field(
+        "decode", description="experts: a batch of prompts to a composition of experts"
+    )
     batch: int = Field(1, ge=1, le=2**20, description="requests")
     context: int = Field(4096, ge=1, le=2**24, description="tokens in each one's cache afterwards")
     new: int | None = Field(None, ge=1, le=2**24, description="new tokens; default by phase")
     weight: float = Field(1.0, gt=0, le=1e9, description="how often it happens in the mix")
     imbalance: float = Field(1.0, ge=1, le=1e3, description="load of the fullest group of experts")
     name: str | None = Field(None, pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,39}$", description="label")
+
+    experts: ExpertsSpec | None = Field(None, description="of phase experts")
+
+    @model_validator(mode="after")
+    def _experts_are_said(self) -> StepSpec:
+        if (self.phase == "experts") != (self.experts is not None):
+            raise ValueError("phase experts, and only that, says which experts")
+        if self.experts is not None and self.new is not None:
+            raise ValueError("a prompt to experts is read whole: its context")
+        return self
 
     @property
     def label(self) -> str:
@@ -220,7 +244,18 @@ class LLMScenario(BaseScenario):
     def resolved(self, folder: Path) -> LLMScenario:
         """Itself with the names of files in a folder made absolute."""
         steps = tuple(
-            step.model_copy(update={"model": _config(step.model, folder), "name": step.label})
+            step.model_copy(
+                update={
+                    "model": _config(step.model, folder),
+                    "name": step.label,
+                    "experts": step.experts
+                    and step.experts.model_copy(
+                        update={
+                            "router": step.experts.router and _config(step.experts.router, folder)
+                        }
+                    ),
+                }
+            )
             for step in self.steps
         )
         machine = resolved_name(self.machine, folder)
@@ -243,10 +278,18 @@ class LLMScenario(BaseScenario):
                 new = step.new or (step.context if step.phase == "prefill" else 1)
                 if new > step.context:
                     raise InputError("the context includes the new tokens", field="context")
+                composition = None
+                if step.experts is not None:
+                    said = step.experts
+                    router = model if said.router is None else load_model(said.router)
+                    composition = Composition(
+                        model, router, said.count, said.home, step.context, said.tokens, said.skew,
+                        said.ahead,
+                    )  # fmt: skip
             found.append(
                 ServedStep(
                     step.label, model, step.phase, step.batch, step.context, step.new, step.weight,
-                    step.imbalance,
+                    step.imbalance, composition,
                 )
             )  # fmt: skip
         return tuple(found)
@@ -269,7 +312,8 @@ class LLMScenario(BaseScenario):
 
         for step in self.steps:
             with error_context(field=f"steps.{step.label}.model"):
-                _check_model(step.model)
+                for name in {step.model, (step.experts and step.experts.router) or step.model}:
+                    _check_model(name)
         with error_context(field="objective"):
             self.objective.build().check_metrics(self.metric_names())
         with error_context(field="plan"):
@@ -277,6 +321,10 @@ class LLMScenario(BaseScenario):
         space = self.build_space()
         with error_context(field="machine"):
             machine = load_machine(self.machine)
+        for step in self.steps:
+            if step.experts is not None:
+                with error_context(field=f"steps.{step.label}.experts"):
+                    machine.item("tiers", step.experts.home)
         for spec, parameter in zip(self.parameters, space.parameters, strict=True):
             with error_context(field=f"parameters.{parameter.name}"):
                 self._check_values(spec, parameter, machine)
@@ -287,6 +335,8 @@ class LLMScenario(BaseScenario):
             for name in parameter.values:
                 if name != HOME:
                     machine.item("tiers", str(name))
+        if spec.size == "context" and any(s.experts for s in self.steps):
+            raise InputError("the prompts of experts have one length", field="size")
         shorter = [s.label for s in self.steps if spec.size == "context" and s.new]
         if shorter and min(parameter.values) < max(s.new or 1 for s in self.steps):  # type: ignore[type-var]
             raise InputError("the context includes the new tokens", found=min(parameter.values))  # type: ignore[type-var]

@@ -145,6 +145,34 @@ def test_the_rest_of_the_devices_serves_other_requests() -> None:
         LLMProblem(changed(parameters=[*BASE["parameters"], spec], data="rest"))
 
 
+def test_experts_are_a_step_and_one_step_may_vary_alone() -> None:
+    experts = {"count": 150, "home": "host_dram", "tokens": 4, "skew": 1.0}
+    steps = [
+        {"model": "llama-2-7b", "phase": "experts", "batch": 4, "context": 256, "name": "prompts",
+         "experts": experts},
+        {"model": "llama-2-7b", "phase": "decode", "name": "chat"},
+    ]  # fmt: skip
+    batch = {"name": "b", "size": "batch", "steps": ["chat"], "values": [1, 8], "role": "mapping"}
+    problem = LLMProblem(
+        changed(steps=steps, parameters=[batch], objective={"minimize": ["latency_s", "tpot_s"]})
+    )
+    found = problem.evaluate(np.array([[0], [1]]))
+    assert found["switch_s"][0] == found["switch_s"][1] > 0
+    assert 0 < found["missing_share"][0] < 1
+    assert found["latency_s.prompts"][0] == found["latency_s.prompts"][1]
+    assert found["tpot_s"][0] < found["tpot_s"][1]
+    whole = found["latency_s.prompts"] + found["latency_s.chat"]
+    assert found["latency_s"] == pytest.approx(whole, rel=1e-12)
+    assert "experts at hand" in problem.explain(np.array([0]))
+    for wrong, message in (
+        ({"phase": "decode"}, "says which experts"),
+        ({"experts": {**experts, "home": "tape"}}, "experts.*tape"),
+        ({"experts": {**experts, "router": "llama-9"}}, "no such model"),
+    ):
+        with pytest.raises(InputError, match=message):
+            LLMProblem(changed(steps=[{**steps[0], **wrong}, steps[1]], parameters=[batch]))
+
+
 @pytest.mark.parametrize("name", ["archsim/LLMSystem-v0", "archsim/LLMSystemStepwise-v0"])
 def test_environments_keep_the_contracts(name: str, systems: LLMProblem) -> None:
     checker = pytest.importorskip("stable_baselines3.common.env_checker")

@@ -39,6 +39,8 @@ class StepCost:
         plans: The plan of every row.
         traffic_bytes: To and from the tier the engine works from, of one device in one pass.
         kernels: That one device starts in one pass.
+        kept_bytes: That one pass of one device would have moved there and back, were its operators
+            not fused, and that stayed on chip.
     """
 
     model: str
@@ -57,6 +59,7 @@ class StepCost:
     plans: Plans
     traffic_bytes: Floats
     kernels: Floats
+    kept_bytes: Floats
 
     @classmethod
     def joined(cls, costs: Sequence[StepCost]) -> StepCost:
@@ -96,6 +99,22 @@ class StepCost:
         return own + self.far_overflow_bytes
 
     @property
+    def held_share(self) -> Floats:
+        """Bytes a device holds over its capacity."""
+        return sum(self.memory_bytes.values()) / self.capacity_bytes  # type: ignore[return-value]
+
+    @property
+    def beyond(self) -> dict[str, Floats]:
+        """By reason, what goes beyond what there is, graded; 0 where a row is possible."""
+        return {
+            "out of memory": np.log(np.maximum(self.held_share, 1.0)),
+            "a tier of weights or caches overflows": np.log1p(
+                self.far_overflow_bytes / self.capacity_bytes
+            ),
+            **self.excess,
+        }
+
+    @property
     def fits(self) -> NDArray[np.bool_]:
         """Whether weights, caches and workspace fit into the devices' memory."""
         return self.overflow_bytes == 0
@@ -119,6 +138,7 @@ class StepCost:
         lines.append(
             f"{'a device, a pass':24}{self.traffic_bytes[row] / 1e9:.3g} GB to and from its "
             f"memory, {self.kernels[row]:.0f} kernels"
+            + (f"; {self.kept_bytes[row] / 1e9:.3g} GB stay on chip" if self.kept_bytes[row] else "")
         )
         for title, parts in (("parts", self.parts_s), ("limited by", self.bound_s)):
             ranked = sorted(parts.items(), key=lambda part: -part[1][row])
@@ -146,6 +166,7 @@ class StepCost:
             "bound_s": {n: float(v[row]) for n, v in self.bound_s.items()},
             "traffic_bytes": float(self.traffic_bytes[row]),
             "kernels": float(self.kernels[row]),
+            "kept_bytes": float(self.kept_bytes[row]),
         }
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -18,13 +19,15 @@ from archsim.hardware import Machine, resolve_node
 from archsim.hardware.carbon import Bill, bill, ownership
 from archsim.system.llm.cost import StepCost
 from archsim.system.llm.evaluate import evaluate_step
+from archsim.system.llm.experts import Composition, CompositionCost, evaluate_compositions
 from archsim.system.llm.rows import Plans
 from archsim.workload.language import LanguageModel
 from archsim.workload.steps import Bits
 
 Floats = NDArray[np.float64]
-#: Metrics of every mix, in order; ``ttft_s`` needs a prefill step in it and ``tpot_s`` a decode
-#: step. With several steps also ``latency_s.STEP`` and ``energy_j.STEP``.
+#: Metrics of every mix, in order; ``ttft_s`` needs a prefill step in it, ``tpot_s`` a decode step,
+#: ``switch_s`` and ``missing_share`` a composition of experts. With several steps also
+#: ``latency_s.STEP`` and ``energy_j.STEP``.
 METRICS: tuple[str, ...] = (
     "latency_s",
     "energy_j",
@@ -43,7 +46,12 @@ METRICS: tuple[str, ...] = (
     "devices",
     "memory_share",
     "overflow_bytes",
+    "switch_s",
+    "missing_share",
 )
+#: Metrics that only some kinds of steps have.
+_OF_PHASE = {"ttft_s": "prefill", "tpot_s": "decode", "switch_s": "experts",
+             "missing_share": "experts"}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -53,12 +61,13 @@ class ServedStep:
     Attributes:
         label: Its name in metrics.
         model: The model.
-        phase: ``prefill`` or ``decode``.
+        phase: ``prefill``, ``decode``, or ``experts`` for a batch of prompts to a composition.
         batch: Requests.
         context: Tokens in each one's cache after the step.
         new: New tokens of each; None as ``evaluate_step``.
         weight: How often it happens in the mix.
         imbalance: As in ``evaluate_step``.
+        composition: Of phase ``experts``.
     """
 
     label: str
@@ -69,6 +78,7 @@ class ServedStep:
     new: int | None = None
     weight: float = 1.0
     imbalance: float = 1.0
+    composition: Composition | None = None
 
 
 @dataclass(frozen=True)
@@ -95,7 +105,7 @@ class Served:
 
     metrics: dict[str, Floats]
     excess: dict[str, Floats]
-    steps: tuple[StepCost, ...] = field(repr=False)
+    steps: tuple[StepCost | CompositionCost, ...] = field(repr=False)
     bill: Bill = field(repr=False)
 
     @property
@@ -149,19 +159,7 @@ class Serving:
         Raises:
             InputError: A path, a field or a value that cannot be.
         """
-        sizes = sizes or {}
-        costs = []
-        for step in self.steps:
-            own = {
-                name: sizes.get((step.label, name), getattr(step, name))
-                for name in ("batch", "context")
-            }
-            costs.append(
-                evaluate_step(
-                    step.model, self.machine, phase=step.phase, **own, new=step.new, plan=plan,
-                    bits=self.bits, imbalance=step.imbalance, overrides=hardware, strict=False,
-                )
-            )  # fmt: skip
+        costs = [self._cost(step, hardware, plan, sizes or {}) for step in self.steps]
         node = resolve_node(self.machine, hardware)
         had = bill(self.machine, node)
         rows = max(len(had.area_mm2), *(len(cost.latency_s) for cost in costs))
@@ -175,30 +173,49 @@ class Serving:
         }
         return Served(spread, excess, tuple(costs), had)
 
-    def _metrics(self, costs: Sequence[StepCost], had: Bill) -> dict[str, Floats]:
-        def mixed(values: Sequence[Floats], phase: str | None = None) -> Floats:
+    def _cost(
+        self, step: ServedStep, hardware: Mapping[str, ArrayLike], plan: Any,
+        sizes: Mapping[tuple[str, str], ArrayLike],
+    ) -> StepCost | CompositionCost:  # fmt: skip
+        own = {
+            name: sizes.get((step.label, name), getattr(step, name))
+            for name in ("batch", "context")
+        }
+        if step.composition is not None:
+            return evaluate_compositions(
+                step.composition, self.machine, batch=own["batch"], plan=plan, bits=self.bits,
+                overrides=hardware,
+            )  # fmt: skip
+        return evaluate_step(
+            step.model, self.machine, phase=step.phase, **own, new=step.new, plan=plan,
+            bits=self.bits, imbalance=step.imbalance, overrides=hardware, strict=False,
+        )  # fmt: skip
+
+    def _metrics(self, costs: Sequence[StepCost | CompositionCost], had: Bill) -> dict[str, Floats]:
+        def mixed(values: Sequence[Floats], phases: set[str] | None = None) -> Floats:
             pairs = zip(self.steps, values, strict=True)
             return sum(  # type: ignore[return-value]
-                step.weight * value for step, value in pairs if phase in (None, step.phase)
+                step.weight * value
+                for step, value in pairs
+                if phases is None or step.phase in phases
             )
 
-        def worst(phase: str) -> Floats:
+        def worst(metric: str, name: str) -> Floats:
             pairs = zip(self.steps, costs, strict=True)
-            found = [c.latency_s for s, c in pairs if s.phase == phase]
-            return np.maximum.reduce(found) if found else np.zeros(1)
+            found = [getattr(c, name) for s, c in pairs if s.phase == _OF_PHASE[metric]]
+            return reduce(np.maximum, found) if found else np.zeros(1)
 
         time = mixed([cost.latency_s for cost in costs])
         energy = mixed([cost.energy_j for cost in costs])
-        answered = "decode" if any(step.phase == "decode" for step in self.steps) else None
-        tokens = mixed([cost.tokens for cost in costs], answered)
+        answering = {"decode", "experts"} & {step.phase for step in self.steps}
+        tokens = mixed([cost.tokens for cost in costs], answering or None)
         power = energy / time
         owned = ownership(had, power, **vars(self.terms))
-        held = [sum(cost.memory_bytes.values()) / cost.capacity_bytes for cost in costs]
         found = {
             "latency_s": time,
             "energy_j": energy,
-            "ttft_s": worst("prefill"),
-            "tpot_s": worst("decode"),
+            "ttft_s": worst("ttft_s", "latency_s"),
+            "tpot_s": worst("tpot_s", "latency_s"),
             "tokens_per_s": tokens / time,
             "time_per_token_s": time / tokens,
             "joules_per_token": energy / tokens,
@@ -209,8 +226,10 @@ class Serving:
             "price_usd": had.price_usd,
             "embodied_kg": had.embodied_kg_co2e,
             "area_mm2": had.area_mm2,
-            "memory_share": np.maximum.reduce(held),
-            "overflow_bytes": np.maximum.reduce([cost.overflow_bytes for cost in costs]),
+            "memory_share": reduce(np.maximum, [cost.held_share for cost in costs]),
+            "overflow_bytes": reduce(np.maximum, [cost.overflow_bytes for cost in costs]),
+            "switch_s": worst("switch_s", "switch_s"),
+            "missing_share": worst("missing_share", "missing"),
         }
         for step, cost in zip(self.steps, costs, strict=True):
             found |= {
@@ -219,26 +238,18 @@ class Serving:
             }
         return found
 
-    def _excess(self, costs: Sequence[StepCost]) -> dict[str, Floats]:
+    def _excess(self, costs: Sequence[StepCost | CompositionCost]) -> dict[str, Floats]:
         """What goes beyond, the worst of all steps by reason."""
         found: dict[str, Floats] = {}
         for cost in costs:
-            held: Floats = sum(cost.memory_bytes.values()) / cost.capacity_bytes  # type: ignore
-            far = np.log1p(cost.far_overflow_bytes / cost.capacity_bytes)
-            amounts = {
-                "out of memory": np.log(np.maximum(held, 1.0)),
-                "a tier of weights or caches overflows": far,
-                **cost.excess,
-            }
-            for why, amount in amounts.items():
+            for why, amount in cost.beyond.items():
                 found[why] = np.maximum(found[why], amount) if why in found else amount
         return found
 
 
 def metric_names(phases: Sequence[str], labels: Sequence[str]) -> tuple[str, ...]:
     """Metrics of a mix of steps of these phases and labels, in order."""
-    missing = {"ttft_s": "prefill", "tpot_s": "decode"}
-    names = [n for n in METRICS if missing.get(n, phases[0]) in phases]
+    names = [n for n in METRICS if _OF_PHASE.get(n, phases[0]) in phases]
     if len(labels) > 1:
         names += [f"{metric}.{label}" for label in labels for metric in ("latency_s", "energy_j")]
     return tuple(names)
