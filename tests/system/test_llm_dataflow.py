@@ -46,6 +46,9 @@ def test_fusing_never_raises_traffic_time_or_energy(name, phase, batch, context,
         assert cost.kernels[fused] < cost.kernels[alone]
         assert cost.latency_s[fused] <= cost.latency_s[alone] * (1 + 1e-12)
         assert cost.energy_j[fused] <= cost.energy_j[alone] * (1 + 1e-12)
+        moved = cost.traffic_bytes[alone] - cost.traffic_bytes[fused]
+        assert cost.kept_bytes[fused] == pytest.approx(moved, rel=1e-6, abs=1.0)
+        assert cost.kept_bytes[alone] == 0
     assert cost.latency_s[0] < cost.latency_s[2]
     assert cost.latency_s[1] < cost.latency_s[3]
     for row, text in enumerate(plans):  # a batch is its rows

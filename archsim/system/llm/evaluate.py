@@ -213,7 +213,7 @@ class _Evaluation:
         self.calls_s: dict[str, Floats] = {}
         self.parts_s: dict[str, Floats] = {}
         self.bound_s = dict.fromkeys(("compute", "memory", "overhead", "links"), self.zero)
-        self.joules = self.workspace = self.traffic = self.kernels = self.zero
+        self.joules = self.workspace = self.traffic = self.kernels = self.kept = self.zero
         #: By the sizes calls share (kept, so that their identity stays theirs): the price.
         self.priced: dict[tuple[str, int], tuple[Any, Price]] = {}
 
@@ -339,6 +339,7 @@ class _Evaluation:
         self.joules = np.where(alone, self.joules, whole.joules * self.stage_devices)
         self.traffic = np.where(alone, self.traffic, whole.moved)
         self.kernels = np.where(alone, self.kernels, whole.kernels)
+        self.kept = np.where(alone, self.kept, whole.kept)
         return seconds
 
     # ------------------------------------------------------------------------ the whole step
@@ -391,7 +392,7 @@ class _Evaluation:
             self.tokens, energy, memory,
             np.broadcast_to(capacity, latency.shape), short, self.parts_s, self.calls_s,
             self.bound_s, excesses(plans, self.machine, self.node, arch), plans,
-            self.traffic, self.kernels,
+            self.traffic, self.kernels, self.kept,
         )  # fmt: skip
 
     def _memory(
