@@ -1,7 +1,8 @@
-"""``archsim table``: exhaustive tables of spaces small enough to be known as a whole."""
+"""``archsim study`` and ``archsim table``: fair comparisons, and spaces known as a whole."""
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -12,7 +13,56 @@ SCENARIO = typer.Argument(help="Scenario file, or name of a shipped one.")
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this module."""
-    app.command(rich_help_panel="Explore")(table)
+    for command in (study, table):
+        app.command(rich_help_panel="Explore")(command)
+
+
+def study(
+    source: Annotated[
+        str, typer.Argument(metavar="STUDY", help="Study file, or name of a shipped one.")
+    ],
+    seeds: Annotated[int | None, typer.Option(help="Runs of each agent on each scenario.")] = None,
+    budget: Annotated[int | None, typer.Option(help="Evaluations of each run.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Runs at the same time.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Folder of the results; default runs/NAME.")
+    ] = None,
+    tables: Annotated[
+        Path | None, typer.Option(help="Folder of exhaustive tables; default: the user's cache.")
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
+) -> None:
+    """Compare agents on many scenarios, report what holds. Run it again to go on."""
+    from archsim.explore.progress import Silent
+    from archsim.explore.stages import RunLines
+    from archsim.explore.study_report import write_study
+    from archsim.explore.study_run import run_study
+    from archsim.explore.study_spec import load_study
+
+    spec, cells = load_study(source)
+    given = {"seeds": seeds, "budget": budget, "workers": workers}
+    spec = spec.model_validate(
+        {**spec.model_dump(), **{name: value for name, value in given.items() if value is not None}}
+    )
+    directory = out or Path("runs") / spec.study
+    words = ["archsim", "study", source]
+    for option, value in (("seeds", seeds), ("budget", budget)):
+        words += [] if value is None else [f"--{option}", str(value)]
+    summary = run_study(
+        spec,
+        cells,
+        directory,
+        tables=tables,
+        progress=Silent() if quiet else RunLines(),
+        note=(lambda text: None) if quiet else (lambda text: typer.echo(text, err=True)),
+        command=shlex.join(words),
+    )
+    for line in summary.failed:
+        typer.echo(f"failed: {line}", err=True)
+    path = write_study(directory)
+    typer.echo(f"{summary.runs:,} runs, {summary.evaluations:,} evaluations; wrote {path}")
+    if summary.failed:
+        raise typer.Exit(1)
 
 
 def table(

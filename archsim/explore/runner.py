@@ -13,7 +13,7 @@ import hashlib
 import json
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -165,7 +165,7 @@ def explore(
     from archsim.explore.problem import open_problem
 
     began = time.monotonic()
-    sources = _check_agents(plan)  # cheap, so first
+    sources = check_agents(plan)  # cheap, so first
     opened = open_problem(scenario)
     directory = Path(out)
     directory.mkdir(parents=True, exist_ok=True)
@@ -189,7 +189,7 @@ def explore(
             )
 
 
-def _check_agents(plan: Plan) -> dict[str, str]:
+def check_agents(plan: Plan) -> dict[str, str]:
     """Find every agent and check its options before anything runs; digests of foreign files."""
     from archsim.agents import load_agent, options_from_mapping
 
@@ -205,10 +205,18 @@ def _check_agents(plan: Plan) -> dict[str, str]:
 
 
 def _local_executor(plan: Plan) -> LocalExecutor:
-    preload: set[str] = set()
-    for choice in plan.agents:
-        preload |= _heavy_imports(choice.name)
-    return LocalExecutor(plan.workers, sorted(preload))
+    return LocalExecutor(plan.workers, preloads(choice.name for choice in plan.agents))
+
+
+def preloads(agents: Iterable[str]) -> list[str]:
+    """Slow modules to import once, before the runs of these agents branch off."""
+    found: set[str] = set()
+    for agent in set(agents):
+        found |= _heavy_imports(agent)
+    if found & {"torch", "stable_baselines3", "sb3_contrib"}:
+        # The first optimiser of a process imports it: two seconds of every run.
+        found.add("torch._dynamo")
+    return sorted(found)
 
 
 def _heavy_imports(agent: str) -> set[str]:
@@ -223,6 +231,8 @@ def _heavy_imports(agent: str) -> set[str]:
     except (OSError, TypeError, SyntaxError, UnicodeDecodeError):
         return set()
     names = set()
+    if getattr(load_agent(agent), "extra", None) in ("rl", "torch"):
+        names.add("torch")  # maybe through a module of ours
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
@@ -330,8 +340,7 @@ class _Session:
             self.store.set_status(event.run, "done")
         else:
             self.store.set_status(event.run, "failed", event.payload[0])
-        run = next(run for run in self.current() if run.id == event.run)
-        self.progress.finish(run)
+        self.progress.finish(self.store.run(event.run))
         return True
 
     def _keep(self, run: int, batch: Batch) -> None:

@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from archsim.explore.progress import Lines
+from archsim.explore.records import Run
 from archsim.explore.units import duration
 
 #: Seconds between two lines.
@@ -32,3 +34,14 @@ def stages(what: str, stream: Any = None) -> Callable[[int, int], None]:
             print(line, file=stream or sys.stderr, flush=True)
 
     return advance
+
+
+class RunLines(Lines):
+    """Plain lines for thousands of short runs: how far they are, and what failed."""
+
+    def finish(self, run: Run) -> None:
+        """See `Progress`."""
+        if run.status == "failed":
+            super().finish(run)
+        else:
+            self.advance(run.id, run.count, "")

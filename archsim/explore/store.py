@@ -22,6 +22,10 @@ from archsim.explore.records import Batch, Designs, Evaluations, Layout, Run, sh
 from archsim.explore.storefile import check_header, make_file, quote, translated
 
 STORE_NAME = "store.sqlite"
+_RUNS = (
+    "SELECT id, agent, options, seed, budget, phase, status, error, "
+    "(SELECT count(*) FROM evaluations WHERE run = runs.id) FROM runs"
+)
 
 
 class Store:
@@ -161,12 +165,13 @@ class Store:
 
     def runs(self) -> list[Run]:
         """All runs, in the order they were first planned."""
-        query = (
-            "SELECT id, agent, options, seed, budget, phase, status, error, "
-            "(SELECT count(*) FROM evaluations WHERE run = runs.id) FROM runs ORDER BY id"
-        )
         with translated(self.path):
-            return [Run(*row) for row in self._db.execute(query)]
+            return [Run(*row) for row in self._db.execute(f"{_RUNS} ORDER BY id")]
+
+    def run(self, run: int) -> Run:
+        """One of them by its id."""
+        with translated(self.path):
+            return Run(*self._db.execute(f"{_RUNS} WHERE id = ?", (run,)).fetchone())
 
     def set_status(self, run: int, status: str, error: str | None = None) -> None:
         """Note how a run stands; ``done`` is written after its last evaluation is on disk."""
