@@ -44,11 +44,11 @@ def best(records):
 
 @pytest.fixture(scope="module")
 def luck():
-    """Best of 5,000 random designs, ten times the budget of the teams, by problem."""
+    """Best of 3,000 random designs, ten times the budget of the teams, by problem."""
     found = {}
     for kind in (Additive, Matching):
         problem = kind(1)
-        designs = problem.space.sample(np.random.default_rng(5), 5000)
+        designs = problem.space.sample(np.random.default_rng(5), 3000)
         found[kind] = problem.evaluate(designs)["objective"].min()
     return found
 
@@ -57,7 +57,7 @@ def luck():
 @pytest.mark.parametrize("name", TEAMS)
 def test_teams_beat_ten_times_as_many_random_designs(name, kind, luck):
     for seed in range(2):
-        assert best(searched(name, kind(1), 500, seed)[0]) < luck[kind]
+        assert best(searched(name, kind(1), 300, seed)[0]) < luck[kind]
 
 
 @pytest.mark.parametrize(
@@ -78,8 +78,8 @@ def test_teams_beat_ten_times_as_many_random_designs(name, kind, luck):
 )
 def test_every_form_of_a_team_beats_random_search(name, options):
     problem = Additive(2)
-    luck = best(searched("random", problem, 400)[0])
-    assert best(searched(name, problem, 400, **options)[0]) < luck
+    luck = best(searched("random", problem, 200)[0])
+    assert best(searched(name, problem, 200, **options)[0]) < luck
 
 
 def test_a_team_has_the_agents_it_is_told():
@@ -112,9 +112,9 @@ def test_difference_rewards_are_exact_and_every_evaluation_is_recorded():
 
     records = []
     env = gym.make_vec("archsim/Accelerator-v0", num_envs=8, scenario=problem)
-    env = VectorRecorder(env, 600, records.append)
+    env = VectorRecorder(env, 300, records.append)
     Watched(env, 0, options_from_mapping(Watched, {"credit": "difference", "batch": 8})).search()
-    assert len(records) == 600
+    assert len(records) == 300
     rollout, found, _ = earned[0]
     designs, rewards = rollout.designs[0], rollout.rewards[0]
     base = designs[rewards.argmax()]  # the best known then
@@ -126,13 +126,13 @@ def test_difference_rewards_are_exact_and_every_evaluation_is_recorded():
     # of 8 designs and 10 agents, those of the best design itself are free
     distinct = {record["key"] for record in records[: 8 + 72 + 8]}
     assert len(distinct) > 40
-    assert len(earned) > 600 // 88  # later rounds cost less: counterfactuals become known
+    assert len(earned) > 300 // 88  # later rounds cost less: counterfactuals become known
 
 
 def test_mixing_rises_with_every_agent():
     """The joint best choice is every agent's own best: what QMIX rests on."""
     torch = pytest.importorskip("torch")
-    _, agent = searched("qmix", Matching(2), 300)
+    _, agent = searched("qmix", Matching(2), 96)
     generator = torch.Generator().manual_seed(0)
     seen = torch.rand(1, len(agent.evaluate.first_observation()), generator=generator)
     with torch.no_grad():
@@ -145,7 +145,7 @@ def test_mixing_rises_with_every_agent():
 def test_the_critic_of_choices_predicts_rewards():
     torch = pytest.importorskip("torch")
     problem = Additive(4)
-    records, agent = searched("mappo", problem, 500)
+    records, agent = searched("mappo", problem, 320)
     designs = np.array([record["index_vector"] for record in records[-64:]])
     rewards = np.array([record["reward"] for record in records[-64:]])
     seen = torch.as_tensor(agent.evaluate.first_observation()).expand(64, -1)
@@ -157,7 +157,7 @@ def test_the_critic_of_choices_predicts_rewards():
 def test_the_same_seed_makes_the_same_designs_at_every_grouping():
     for options in ({"agents": "role"}, {"credit": "difference"}, {"horizon": 3, "gamma": 0.5}):
         runs = [
-            [r["key"] for r in searched("mappo", Additive(), 120, seed, **options)[0]]
+            [r["key"] for r in searched("mappo", Additive(), 96, seed, **options)[0]]
             for seed in (3, 3, 4)
         ]
         assert runs[0] == runs[1] != runs[2]
