@@ -3,98 +3,28 @@
 A router reads every prompt and names an expert, which then answers it (Samba-CoE in SN40L, MICRO
 2024). All experts lie in a large tier; those used last are kept beside the router in the tier the
 engines work from (LRU). An expert that is not there is copied before it runs; as weights are only
-read, nothing is copied back.
+read, nothing is copied back. Many designs at once: ``archsim.system.llm.experts``.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import brentq
+from numpy.typing import ArrayLike
 
 from archsim.errors import InputError
 from archsim.hardware import Machine, load_machine, resolve_node
-from archsim.system.llm.cost import StepCost
-from archsim.system.llm.evaluate import evaluate_step
+from archsim.system.llm.experts import Composition, evaluate_compositions
 from archsim.system.llm.plan import Plan
-from archsim.system.llm.pricing import pricer_for
-from archsim.system.llm.tiers import tier_path
+from archsim.system.llm.residency import lru_hit_share, lru_hits, zipf_shares
+from archsim.system.llm.rows import Plans, check
 from archsim.workload.huggingface import load_model
 from archsim.workload.language import LanguageModel
 from archsim.workload.steps import Bits
 
-Floats = NDArray[np.float64]
-
-
-def lru_hits(requests: Sequence[int], slots: int) -> NDArray[np.bool_]:
-    """Which requests find their expert among the ``slots`` used last; exact, from empty.
-
-    Example:
-        >>> lru_hits([1, 2, 1, 3, 2, 1], 2).tolist()
-        [False, False, True, False, False, False]
-    """
-    held: OrderedDict[int, None] = OrderedDict()
-    found = np.zeros(len(requests), dtype=bool)
-    for at, expert in enumerate(requests):
-        found[at] = expert in held
-        if found[at]:
-            held.move_to_end(expert)
-        elif slots > 0:
-            if len(held) >= slots:
-                held.popitem(last=False)
-            held[expert] = None
-    return found
-
-
-def lru_hit_share(shares: ArrayLike, slots: int) -> float:
-    """Share of independent requests that hit in the long run.
-
-    The approximation of Che, Tung and Wang (IEEE JSAC 2002): an expert stays for one
-    characteristic time after its last use. It is exact where all experts are asked for alike:
-    ``slots / experts``.
-
-    Args:
-        shares: How often each expert is asked for; any scale.
-        slots: Experts kept.
-
-    Raises:
-        InputError: Shares that are no shares.
-
-    Example:
-        >>> round(lru_hit_share([1.0] * 150, 45), 9)
-        0.3
-    """
-    each = np.asarray(shares, dtype=float)
-    if each.ndim != 1 or not each.size or not (np.isfinite(each) & (each >= 0)).all():
-        raise InputError("shares of requests must be numbers, none negative", field="shares")
-    each = each[each > 0]
-    if not each.size:
-        raise InputError("some expert must be asked for", field="shares")
-    each = each / each.sum()
-    if slots >= each.size:
-        return 1.0
-    if slots <= 0:
-        return 0.0
-
-    def kept(time: float) -> float:
-        return float(-np.expm1(-each * time).sum()) - slots
-
-    last = float(slots)
-    while kept(last) < 0:
-        last *= 2.0
-    time = brentq(kept, 0.0, last, xtol=1e-12, rtol=1e-14)
-    return float((each * -np.expm1(-each * time)).sum())
-
-
-def zipf_shares(experts: int, skew: float = 0.0) -> Floats:
-    """How often each expert is asked for, in proportion to rank^-skew; 0 is alike."""
-    share = np.arange(1, experts + 1, dtype=float) ** -skew
-    return share / share.sum()
+__all__ = ["ExpertsCost", "evaluate_experts", "lru_hit_share", "lru_hits", "zipf_shares"]
 
 
 @dataclass(frozen=True)
@@ -256,80 +186,32 @@ def evaluate_experts(
     if missing is not None and not 0 <= missing <= 1:
         raise InputError("must be a share", field="missing", found=missing, expected="0 to 1")
     found = load_machine(machine) if isinstance(machine, str) else machine
-    found.item("tiers", home)
     model = load_model(expert) if isinstance(expert, str) else expert
     guide = model if router is None else load_model(router) if isinstance(router, str) else router
     plan = Plan.parse(plan) if isinstance(plan, str) else plan
-    bits = bits or Bits()
-    common = {"plan": plan, "bits": bits}
-    routing = evaluate_step(guide, found, phase="prefill", batch=batch, context=prompt, **common)
-    reading = evaluate_step(model, found, phase="prefill", context=prompt, **common)
-    answering = _decode(model, found, prompt, tokens, common)
-    steps = [routing, reading] + ([answering] if answering else [])
-    places = _places(found, home, plan, bits, steps, pulling or plan.devices)
-    answered_s = float(answering.latency_s.sum()) if answering else 0.0
-    answered_j = float(answering.energy_j.sum()) if answering else 0.0
-    if missing is None:
-        missing = _missing(experts, places["slots"], shares, requests)
-    run = float(reading.latency_s[0]) + answered_s
-    first, switch = missing * places["switch_s"], places["switch_s"]
-    if ahead:
-        each = missing * max(run, switch) + (1.0 - missing) * run
-        answered = first + (batch - 1) * each + run
-    else:
-        answered = batch * (first + run)
-    energy = float(routing.energy_j[0]) + batch * (
-        float(reading.energy_j[0]) + answered_j + missing * places["switch_j"]
-    )
-    return ExpertsCost(
-        found.name, model.name, guide.name, experts, places["slots"], home,
-        places["capacity"], experts * places["bytes"], places["bytes"], missing,
-        float(routing.latency_s[0]), switch, float(reading.latency_s[0]), answered_s,
-        float(routing.latency_s[0]) + answered, energy, batch, tokens,
+    found.item("tiers", home)
+    node = resolve_node(found)
+    for one in {model.name: model, guide.name: guide}.values():
+        check(Plans.of(plan), found, node, one.architecture, one.name)
+
+    def waiting(slots: int) -> float:
+        return _missing(experts, slots, shares, requests)
+
+    of = Composition(
+        model, guide, experts, home, prompt, tokens, ahead=ahead, pulling=pulling,
+        missing=waiting if missing is None else missing,
     )  # fmt: skip
-
-
-def _decode(
-    model: LanguageModel, machine: Machine, prompt: int, tokens: int, common: Mapping[str, object]
-) -> StepCost | None:
-    if tokens == 1:
-        return None
-    contexts = np.arange(prompt + 1, prompt + tokens)
-    return evaluate_step(model, machine, context=contexts, **common)  # type: ignore[arg-type]
-
-
-def _places(
-    machine: Machine, home: str, plan: Plan, bits: Bits, steps: Sequence[StepCost], pulling: int
-) -> dict[str, Any]:
-    """What lies where, and what a copy takes.
-
-    Args:
-        steps: Of the router, then of an expert.
-    """
-    node = resolve_node(machine)
-    near = pricer_for(machine, node, bits).tier_name
-    guide, own = (float(step.memory_bytes["weights"][0]) for step in steps[:2])
-    beside = max(
-        float((step.memory_bytes["cache"] + step.memory_bytes["workspace"]).max()) for step in steps
-    )
-    room = float(steps[0].capacity_bytes[0]) - guide - beside
+    cost = evaluate_compositions(of, found, batch=batch, plan=plan, bits=bits)
+    held = float(cost.reading.memory_bytes["weights"][0]) * plan.devices
     tier = node.tiers[home]
-    devices = plan.devices
-    capacity = float(tier["capacity_bytes"][0] * tier["instances"][0])
-    switch, joules = 0.0, 0.0
-    if home != near:
-        path = tier_path(machine, node, home, near)
-        switch = float(path.seconds(own * devices / min(pulling, devices))[0])
-        joules = own * devices * float(path.joules_per_byte[0])
-        joules += switch * sum((p.idle_w or 0.0) * p.per_group * machine.instances(p.within)
-                               for p in machine.parts)  # fmt: skip
-    return {
-        "slots": int(max(room // own, 0)),
-        "bytes": own * devices,
-        "capacity": capacity,
-        "switch_s": switch,
-        "switch_j": joules,
-    }
+    parts = {name: float(value[0]) for name, value in cost.parts_s.items()}
+    return ExpertsCost(
+        found.name, model.name, guide.name, experts, int(cost.slots[0]), home,
+        float(tier["capacity_bytes"][0] * tier["instances"][0]), experts * held, held,
+        float(cost.missing[0]), parts["router"], float(cost.switch_s[0]),
+        parts["prefill"] / batch, parts["decode"] / batch, float(cost.latency_s[0]),
+        float(cost.energy_j[0]), batch, tokens,
+    )  # fmt: skip
 
 
 def _missing(

@@ -6,7 +6,7 @@ hand are copied from the tier that holds all of them. Hardware, plan and batch m
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -17,9 +17,9 @@ from numpy.typing import ArrayLike, NDArray
 from archsim.errors import InputError
 from archsim.hardware import Machine, resolve_node
 from archsim.hardware.carbon import bill
-from archsim.system.llm.composition import lru_hit_share, zipf_shares
 from archsim.system.llm.cost import StepCost
 from archsim.system.llm.evaluate import evaluate_step
+from archsim.system.llm.residency import lru_hit_share, zipf_shares
 from archsim.system.llm.rows import Plans
 from archsim.system.llm.tiers import tier_path
 from archsim.workload.language import LanguageModel
@@ -41,6 +41,9 @@ class Composition:
         tokens: Answered to each; the first one comes with reading the prompt.
         skew: Experts are asked for in proportion to rank^-skew; 0 is alike.
         ahead: The next prompt's expert is copied while the current one runs.
+        missing: Share of prompts whose expert is not at hand, or a function that gives it for a
+            number of experts at hand; None is LRU in the long run.
+        pulling: Devices whose ways carry a copy; None is all of the plan.
     """
 
     expert: LanguageModel
@@ -51,6 +54,8 @@ class Composition:
     tokens: int
     skew: float = 0.0
     ahead: bool = False
+    missing: float | Callable[[int], float] | None = None
+    pulling: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,7 +153,8 @@ def evaluate_compositions(
     near = machine.item("engines", machine.engines[0].name).backing
     if of.home != near:
         path = tier_path(machine, node, of.home, near)
-        switch_s = path.seconds(own)
+        carriers = plans.devices if of.pulling is None else np.minimum(of.pulling, plans.devices)
+        switch_s = path.seconds(own * plans.devices / carriers)
         switch_j = own * plans.devices * path.joules_per_byte
         switch_j = switch_j + switch_s * bill(machine, node).idle_w
     missing = _missing(of, slots)
@@ -218,8 +224,15 @@ def _answers(
 
 
 def _missing(of: Composition, slots: Floats) -> Floats:
+    share = of.missing
+    if isinstance(share, (int, float)):
+        return np.full(slots.shape, float(share))
     kinds, back = np.unique(slots, return_inverse=True)
-    return np.array([1.0 - _hits(of.experts, of.skew, int(kind)) for kind in kinds])[back]
+
+    def lost(kind: int) -> float:
+        return 1.0 - _hits(of.experts, of.skew, kind) if share is None else share(kind)
+
+    return np.array([lost(int(kind)) for kind in kinds])[back]
 
 
 @lru_cache(maxsize=4096)
