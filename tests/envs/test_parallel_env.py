@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import doctest
+import importlib
 import warnings
 
 import gymnasium as gym
@@ -89,6 +91,7 @@ def test_every_kind_of_environment_has_teams(kind: str, scenarios) -> None:
         ("edge_resnet50", {"compute", "memory", "dataflow", "technology"}),
         ("mobile_mobilenet_v2", {"compute", "memory", "dataflow", "technology", "interconnect"}),
         ("dram_low_latency", {"banks", "refresh", "queues"}),
+        ("llm_405b_node", {"hardware", "placement", "parallelism"}),
     ],
 )
 def test_teams_are_called_as_architects_call_them(scenario: str, agents: set[str]) -> None:
@@ -199,6 +202,13 @@ def test_counterfactuals_of_longer_episodes_need_refinement(problem) -> None:
     TeamEnv(env, "role")
     with pytest.raises(InputError, match="horizon"):
         TeamEnv(env, "role", "difference")
+
+
+def test_the_examples_in_the_documentation_run() -> None:
+    for module in ("archsim.envs.parallel", "archsim.envs.refinement", "archsim.space.teams"):
+        found = doctest.testmod(importlib.import_module(module))
+        assert found.failed == 0
+        assert found.attempted > 3
 
 
 # --- refinement ----------------------------------------------------------------------------------
