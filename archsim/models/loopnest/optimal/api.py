@@ -108,15 +108,10 @@ class MapResult:
             names = ", ".join(limits.slot for limits in self.limits.slots)
             lines.append(f"Restricted by the constraints on {names}.")
         lines.append(
-            f"{proof.masks} choices of kept operands: {proof.masks_ruled_out} ruled out by the "
-            f"bounds of their inner slots, {proof.masks_closed - proof.masks_ruled_out} searched "
-            f"to the end, {proof.masks - proof.masks_closed} left open."
-        )
-        lines.append(
-            f"{proof.shapes} tile shapes; {proof.pairs} pairs of nested tiles gave {proof.labels} "
-            f"inner labels that could still win; {proof.nodes} nodes visited, {proof.pruned} "
-            f"children ruled out by their bounds, {proof.judged} mappings judged by the kernel, "
-            f"in {proof.seconds:.2f} s of CPU time."
+            f"{proof.masks} choices of kept operands, {proof.shapes} tile shapes; of {proof.tried} "
+            f"inner labels tried, {proof.labels} could still win; {proof.nodes} nodes visited, "
+            f"{proof.pruned} children ruled out by their bounds, {proof.judged} mappings judged by "
+            f"the kernel, in {proof.seconds:.2f} s of CPU time."
         )
         if self.cached:
             lines.append(f"Answered from the cache ({self.cached}).")

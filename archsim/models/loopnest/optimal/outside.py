@@ -1,41 +1,39 @@
 """What lies outside a slot boundary costs at least, and whether a label inside can still win.
 
-The columns of labels, states and goals are defined here; see ``labels.py``.
+The columns of labels, states and goals are defined here; see ``labels.py``. All energies, words and
+steps of a label are totals: of all visits of the tile together.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from archsim.models.jit import inner
+from archsim.models.jit import inlined, inner
 from archsim.models.loopnest.optimal.layout import (
     CONSTANT,
     JOINT,
     LEAK,
-    LEAST_SHARE,
     MAC_TIME,
     OUT_WORDS,
+    SAVED_BITS,
 )
 
 # Components of a label.
 E, L, K, N, P = 0, 1, 2, 3, 6
 LABEL = 9
-# Beside a stored label: its least energy (without leakage and the outermost edges) and cycles.
-FLOOR_J, FLOOR_CYCLES, STORED = 9, 10, 11
 # What multiplies them, and the rest of the state outside a boundary (see search.py).
-BASE, VISITS, COPIES, A_SHUT, A_OPEN, B_SHUT, B_OPEN, STEPS, LEAST = 0, 1, 2, 3, 6, 9, 12, 15, 16
-SHARED = 17  # columns that search.py has as well
+BASE, COPIES, STEPS, LEAST, A_SHUT, A_OPEN, B_SHUT, B_OPEN = 0, 1, 2, 3, 4, 7, 10, 13
+SHARED = 16  # columns that search.py has as well
 # Energy a word of a closed operand costs if no fanout outside shares it, the most copies that they
 # can make of it, and the most of all operands together.
-ALONE, COPIED, TOGETHER, BOUND = 17, 20, 23, 24
+ALONE, COPIED, TOGETHER, BOUND = 16, 19, 22, 23
 # Objectives: energy, latency, their product, weighted sum, weighted product, Pareto set.
 ENERGY, LATENCY, EDP, SUM, PRODUCT, PARETO = range(6)
 # Columns of a goal: kind, weights of energy and cycles, most cycles, incumbent, relative tolerance.
 KIND, WEIGHT_E, WEIGHT_D, MOST, BEST, TOLERANCE = range(6)
-ROOM = 24  # labels a shape may have
 
 
-@inner
+@inlined
 def value_of(goal, energy, cycles):
     """The figure to minimise."""
     kind = goal[KIND]
@@ -50,7 +48,7 @@ def value_of(goal, energy, cycles):
     return energy ** goal[WEIGHT_E] * cycles ** goal[WEIGHT_D]
 
 
-@inner
+@inlined
 def survives(goal, points, energy, cycles):
     """Whether figures this low could still be better than what is known.
 
@@ -69,21 +67,19 @@ def survives(goal, points, energy, cycles):
     return value_of(goal, energy, cycles) * slack < goal[BEST]
 
 
-@inner
+@inlined
 def steps_of(state, label, prices):
     """Least cycles with a label inside."""
     return max(state[LEAST], state[STEPS] * label[L] * prices.scalars[MAC_TIME])
 
 
-@inner
+@inlined
 def energy_of(state, label, flags):
     """Least energy without leakage with a label inside."""
-    total = state[BASE] + state[VISITS] * label[E] - state[COPIES] * label[K]
+    total = state[BASE] + label[E] - state[COPIES] * label[K]
     for t in range(3):
-        if (flags >> t) & 1:
-            total += state[A_OPEN + t] * label[N + t] + state[B_OPEN + t] * label[P + t]
-        else:
-            total += state[A_SHUT + t] * label[N + t] + state[B_SHUT + t] * label[P + t]
+        o = 3 if (flags >> t) & 1 else 0
+        total += state[A_SHUT + o + t] * label[N + t] + state[B_SHUT + o + t] * label[P + t]
     return total
 
 
@@ -128,7 +124,7 @@ def crowding(state, label, flags):
     return max(0.0, total * (1.0 - 1e-12) - apart)
 
 
-@inner
+@inlined
 def window_ratio(sp, shape, d, bound):
     """Share of a window that a loop of ``bound`` steps along ``d`` really brings, on average.
 
@@ -154,7 +150,7 @@ def least_window(sp, shape):
     return least
 
 
-@inner
+@inlined
 def merged_share(sp, shape, f, fans):
     """Share of the input's words that differ between the branches of a fanout.
 
@@ -178,67 +174,99 @@ def merged_share(sp, shape, f, fans):
     return share
 
 
-@inner
-def fits(sp, prices, s, shape):
-    """Whether what slot s keeps of a tile fits (a hair more is left to the kernel)."""
+@inlined
+def fits(sp, prices, s, kept, shape):
+    """Whether the operands ``kept`` of a tile fit slot s (a hair more is left to the kernel)."""
     held = 0.0
     for t in range(3):
-        if prices.kept[s, t]:
+        if (kept >> t) & 1:
             held += sp.words[shape, t] * prices.bits[s, t]
     return held <= prices.capacity[s] * (1.0 + 1e-9)
 
 
 @inner
-def least_state(sp, prices, s, shape, around, state):
-    """What lies outside a boundary costs at least this much.
+def least_states(sp, prices, s, shape, around, first, last, states):
+    """What lies outside a boundary costs at least this much, for each way slot 1 may keep operands.
 
     Args:
-        around: Least energy of the outermost edges given the tile.
-        state: float64[BOUND], written.
+        s: Boundary; ``shape`` the tile that enters it.
+        around: float64[C, X] least energy of the outermost edges given the tile, inf: impossible.
+        first, last: Cases wanted, rows of ``prices.parent[s]`` and of ``around``.
+        states: float64[C, BOUND], written.
+
+    Returns:
+        States written: the possible cases.
     """
-    most = prices.most
+    found = 0
     visits = sp.volume[sp.volume.shape[0] - 1] / sp.volume[shape]
-    # First touches save at most what the words they belong to cost. Of the edges outside, only
-    # those of the outermost storage (``around``, net of them) and of the parents are charged.
     spread = visits / sp.visits[shape, 2]
-    copies = min(most[prices.parent[s, 2], 2], spread)
-    state[BASE] = prices.scalars[CONSTANT] + around - copies * prices.touched[s]
-    state[VISITS] = visits
-    state[COPIES] = min(most[s, 2], spread)
-    for t in range(3):
-        p = prices.parent[s, t]
-        shared = prices.scalars[LEAST_SHARE] if t == 0 else 1.0
-        at_least = sp.visits[shape, t] * (least_window(sp, shape) if t == 0 else 1.0)
-        merged = max(visits * most[p, t] / most[s, t], sp.visits[shape, t])
-        state[A_SHUT + t] = merged * prices.access[p, t] * shared
-        state[A_OPEN + t] = at_least * prices.access[p, t] * shared
-        state[B_SHUT + t] = visits * shared
-        state[B_OPEN + t] = at_least * shared
-        state[ALONE + t] = visits * prices.access[p, t] * shared
-        state[COPIED + t] = visits / merged
-    state[TOGETHER] = min(visits, most[s, 3]) * prices.scalars[JOINT]
-    state[STEPS] = max(1.0, visits / most[s, 3])
-    state[LEAST] = 0.0
+    window = least_window(sp, shape)
+    for c in range(first, last):
+        if around[c, shape] == np.inf:
+            continue
+        state = states[found]
+        # First touches save at most what the words they belong to cost. Of the edges outside, only
+        # those of the outermost storage (``around``, net of them) and the parents' are charged.
+        saved = min(prices.touched[s, c, 1], spread) * prices.touched[s, c, 0]
+        state[BASE] = prices.scalars[CONSTANT] + around[c, shape] - saved
+        state[COPIES] = min(prices.most[s, 2], spread)
+        state[STEPS] = 1.0 / min(visits, prices.most[s, 3])
+        state[LEAST] = 0.0
+        for t in range(3):
+            once = sp.visits[shape, t] / visits
+            share = prices.share[s] if t == 0 else 1.0
+            price = prices.parent[s, c, t] * share
+            merged = max(prices.shared[s, c, t] / share, once)
+            at_least = once * (window if t == 0 else 1.0)
+            state[A_SHUT + t] = merged * price
+            state[A_OPEN + t] = min(at_least, merged) * price
+            state[B_SHUT + t] = share
+            state[B_OPEN + t] = at_least * share
+            state[ALONE + t] = price
+            state[COPIED + t] = 1.0 / merged
+        state[TOGETHER] = min(visits, prices.most[s, 3]) * prices.scalars[JOINT]
+        found += 1
+    return found
+
+
+@inner
+def promise(prices, states, cases, goal, points, label, flag):
+    """The least value a mapping with this label can have; inf if it cannot win.
+
+    Args:
+        states: float64[C, BOUND], what lies outside costs at least, of which ``cases`` are filled.
+    """
+    least = np.inf
+    for c in range(cases):
+        state = states[c]
+        cycles = steps_of(state, label, prices)
+        energy = energy_of(state, label, flag) + prices.scalars[LEAK] * cycles
+        if not survives(goal, points, energy, cycles):
+            continue
+        energy += crowding(state, label, flag)
+        if survives(goal, points, energy, cycles):
+            least = min(least, value_of(goal, energy, cycles))
+    return least
 
 
 @inner
 def list_tier_loops(sp, orders, prices, shape, tier):
-    """How often the tier's loops visit and refill slot 1's tile, for every order of them.
+    """How much of the words of slot 1's tile the tier's loops bring, for every order of them.
 
     Args:
-        tier: float64[Q, 4], written: visits, then refills of each operand.
+        tier: float64[Q, 3], written: refills of each operand over visits.
 
     Returns:
         Orders listed; 0 if there are more than ``tier`` has room for.
     """
     dims, full, active = sp.step.shape[0], sp.volume.shape[0] - 1, 0
+    visits = sp.volume[full] / sp.volume[shape]
     for d in range(dims):
         active |= (1 if sp.index[shape, d] < sp.index[full, d] else 0) << d
     first, last = orders.start[prices.table[0], active], orders.start[prices.table[0], active + 1]
     if last - first > tier.shape[0]:
         return 0
     for i in range(last - first):
-        tier[i, 0] = sp.volume[full] / sp.volume[shape]
         mover = orders.mover[first + i]
         for t in range(3):
             times = 1.0
@@ -249,7 +277,7 @@ def list_tier_loops(sp, orders, prices, shape, tier):
                 bound = sp.values[mover, sp.index[full, mover]]
                 bound /= sp.values[mover, sp.index[shape, mover]]
                 times *= window_ratio(sp, shape, mover, bound)
-            tier[i, 1 + t] = times
+            tier[i, t] = times / visits
     return last - first
 
 
@@ -261,13 +289,20 @@ def least_in_tier(prices, tier, listed, goal, points, label, flag):
         tier, listed: See ``list_tier_loops``.
     """
     least = np.inf
+    alike = prices.scalars[CONSTANT] - prices.credit[0] + label[E] - label[K]
     for i in range(listed):
-        every = tier[i, 0]
-        energy = prices.scalars[CONSTANT] - prices.credit[0] + every * label[E] - label[K]
+        energy, read, written = alike, 0.0, 0.0
         for t in range(3):
-            times = tier[i, 1 + t] if (flag >> t) & 1 else every
+            times = tier[i, t] if (flag >> t) & 1 else 1.0
             energy += times * (prices.access[0, t] * label[N + t] + label[P + t])
-        cycles = every * label[L] * prices.scalars[MAC_TIME]
+            asked = times * label[N + t] * prices.bits[0, t]
+            if t == 2:
+                written = asked - prices.scalars[SAVED_BITS] * prices.scalars[OUT_WORDS]
+                asked = max(0.0, asked - prices.scalars[OUT_WORDS] * prices.bits[0, 2])
+            read += asked
+        cycles = max(read * prices.slow[0, 0], written * prices.slow[0, 1])
+        cycles = max(cycles, (read + written) * prices.slow[0, 2])
+        cycles = max(cycles, label[L] * prices.scalars[MAC_TIME])
         energy += prices.scalars[LEAK] * cycles
         if survives(goal, points, energy, cycles):
             least = min(least, value_of(goal, energy, cycles))
@@ -275,29 +310,31 @@ def least_in_tier(prices, tier, listed, goal, points, label, flag):
 
 
 @inner
-def least_around(sp, orders, prices, free, exact, around):
-    """Least energy between the tier and slot 1 if slot 1 holds a tile, by shape; inf: no fit.
+def least_around(sp, orders, prices, kept, around):
+    """Least energy between the tier and slot 1 if slot 1 holds at least a tile; inf: no fit.
 
     Args:
-        free: Whether slot 1 is a storage; if not, all zero.
-        exact: float64[X], written; ``around`` float64[X], the least over all shapes that hold one.
+        kept: Operands a storage in slot 1 keeps, a mask.
+        around: float64[X], written.
     """
     total, dims = sp.volume.shape[0], sp.step.shape[0]
     full = total - 1
     for x in range(total):
-        around[x] = 0.0 if not free else np.inf
-        exact[x] = around[x]
-        if not free or not fits(sp, prices, 1, x):
+        around[x] = np.inf
+        if not fits(sp, prices, 1, kept, x):
+            continue
+        if kept == 0:
+            around[x] = 0.0
             continue
         active = 0
         for d in range(dims):
             active |= (1 if sp.index[x, d] < sp.index[full, d] else 0) << d
         for q in range(orders.start[0, active], orders.start[0, active + 1]):
             spent = 0.0
-            if prices.kept[1, 2]:  # outputs start at zero: neither read nor filled at first
-                spent -= prices.touched[1] + prices.scalars[OUT_WORDS] * prices.fill[1, 2]
+            if (kept >> 2) & 1:  # outputs start at zero: neither read nor filled at first
+                spent -= prices.credit[0] + prices.scalars[OUT_WORDS] * prices.fill[1, 2]
             for t in range(3):
-                if prices.kept[1, t]:
+                if (kept >> t) & 1:
                     times = 1.0
                     for d in range(dims):
                         if (orders.counted[q, t] >> d) & 1:
@@ -308,10 +345,9 @@ def least_around(sp, orders, prices, free, exact, around):
                     words = sp.words[x, t] * times
                     spent += words * (prices.access[0, t] + prices.fill[1, t])
             around[x] = min(around[x], spent)
-        exact[x] = around[x]
     for d in range(dims):
         for x in range(total - 1, -1, -1):
-            # Supersets differ by one more prime, so by a divisor index whose quotient exists.
+            # Every larger shape is reached by steps along one dimension after another.
             for j in range(sp.index[x, d] + 1, sp.index[full, d] + 1):
                 if sp.quotient[d, j, sp.index[x, d]] >= 0:
                     bigger = x + (j - sp.index[x, d]) * sp.strides[d]

@@ -1,8 +1,10 @@
 """Depth-first branch and bound, outer slots first, over everything the labels cannot rule out.
 
 The state outside a boundary multiplies the components of a label inside it (see ``labels.py``); the
-least of these sums over the labels of a child is the child's bound. Children are taken in the order
-of their bounds. Complete mappings are handed out in batches for the exact kernel to judge.
+least of these sums over the labels of a child is the child's bound. A child is what a storage keeps
+(nothing to choose at a fanout and in the tier), its loops, and the tile inside them. Children are
+taken in the order of their bounds. Complete mappings are handed out in batches for the exact kernel
+to judge.
 """
 
 from __future__ import annotations
@@ -10,7 +12,9 @@ from __future__ import annotations
 import numpy as np
 
 from archsim.models.jit import inner
-from archsim.models.loopnest.optimal.labels import (
+from archsim.models.loopnest.optimal.labels import next_inside, rules
+from archsim.models.loopnest.optimal.layout import LEAK, OUT_WORDS, SAVED_BITS
+from archsim.models.loopnest.optimal.outside import (
     A_OPEN,
     A_SHUT,
     B_OPEN,
@@ -24,7 +28,6 @@ from archsim.models.loopnest.optimal.labels import (
     SHARED,
     STEPS,
     TOLERANCE,
-    VISITS,
     N,
     energy_of,
     fits,
@@ -34,12 +37,12 @@ from archsim.models.loopnest.optimal.labels import (
     value_of,
     window_ratio,
 )
-from archsim.models.loopnest.optimal.layout import LEAK, OUT_WORDS, SAVED_BITS
 
-# The state's further columns: words asked of the parent a word, closed and open, instances in use;
-# then bits read and written at every slot as far as decided, and the instances of every slot.
-R_SHUT, R_OPEN, USED = SHARED, SHARED + 3, SHARED + 6
-DECIDED = SHARED + 7
+# The state's further columns: share of the words a child asks for that its parent is asked for,
+# closed and open, instances in use, and the parent of each operand; then bits read and written at
+# every slot as far as decided, and the instances of every slot.
+R_SHUT, R_OPEN, USED, PARENT = SHARED, SHARED + 3, SHARED + 6, SHARED + 7
+DECIDED = SHARED + 10
 # Work registers of a search: level, nodes, children pruned, mappings handed out.
 LEVEL, NODES, PRUNED, LEAVES = range(4)
 # Why a call came back.
@@ -51,11 +54,10 @@ def start_state(prices, slots, state):
     """The state outside slot 0: nothing decided, everything kept in the tier."""
     for c in range(state.shape[0]):
         state[c] = 0.0
-    state[BASE], state[VISITS], state[COPIES] = prices.scalars[0], 1.0, 1.0
+    state[BASE], state[COPIES] = prices.scalars[0] - prices.credit[0], 1.0
     state[STEPS], state[USED] = 1.0, 1.0
     for s in range(slots):
         state[DECIDED + 2 * slots + s] = 1.0
-    state[BASE] -= prices.credit[0]
     for t in range(3):
         state[A_SHUT + t], state[A_OPEN + t] = prices.access[0, t], prices.access[0, t]
         state[B_SHUT + t], state[B_OPEN + t] = 1.0, 1.0
@@ -63,30 +65,27 @@ def start_state(prices, slots, state):
 
 
 @inner
-def enter_storage(sp, prices, s, shape, slots, state):
-    """Charge what fills slot s with its tile; from here on it is the parent."""
+def enter_storage(sp, prices, s, kept, shape, slots, state):
+    """Charge what fills slot s with the tile of what it keeps, of which it is the parent now."""
     size = prices.scalars[OUT_WORDS]
+    visits = sp.volume[sp.volume.shape[0] - 1] / sp.volume[shape]
     state[DECIDED + 2 * slots + s] = state[USED]
     for t in range(3):
-        if not prices.kept[s, t]:
+        if not (kept >> t) & 1:
             continue
-        words, p = sp.words[shape, t], prices.parent[s, t]
+        words, p = sp.words[shape, t] * visits, int(state[PARENT + t])
         fills = state[B_OPEN + t] * words
         state[BASE] += state[A_OPEN + t] * words + fills * prices.fill[s, t]
-        asked = state[R_OPEN + t] * words
-        decide(prices, p, t, asked, state)
+        decide(prices, p, t, state[R_OPEN + t] * words, state)
         if t == 2:
             state[BASE] -= prices.credit[s] * state[COPIES]
             fills -= size * state[COPIES]
         state[DECIDED + 2 * s + 1] += fills * prices.bits[s, t]
-        for c in range(2):
-            times = state[B_SHUT + t] if c == 0 else state[B_OPEN + t]
-            if c == 0:
-                times = state[VISITS]
-                state[B_SHUT + t] = times
-            column = t if c == 0 else 3 + t
-            state[A_SHUT + column] = times * prices.access[s, t]
-            state[R_SHUT + column] = times
+        state[B_SHUT + t] = 1.0
+        state[A_SHUT + t] = prices.access[s, t]
+        state[A_OPEN + t] = state[B_OPEN + t] * prices.access[s, t]
+        state[R_SHUT + t], state[R_OPEN + t] = 1.0, state[B_OPEN + t]
+        state[PARENT + t] = s
     slow_slots(prices, slots, state)
 
 
@@ -117,25 +116,23 @@ def slow_slots(prices, slots, state):
 
 
 @inner
-def pass_loops(sp, prices, bounds, every, orders, q, shape, old, state):
+def pass_storage(sp, bounds, every, orders, q, shape, old, state):
     """The state inside a storage's loops (``shape`` the tile there), from that outside them."""
     for c in range(state.shape[0]):
         state[c] = old[c]
-    state[VISITS] = old[VISITS] * every
-    state[STEPS] = old[STEPS] * every
     for t in range(3):
-        counted, times = orders.counted[q, t], 1.0
+        counted, times, o = orders.counted[q, t], 1.0, t
         if counted:
             for d in range(bounds.shape[0]):
                 times *= bounds[d] if (counted >> d) & 1 else 1.0
             if t == 0 and orders.mover[q] >= 0:
                 times *= window_ratio(sp, shape, orders.mover[q], bounds[orders.mover[q]])
-            state[A_OPEN + t] = old[A_SHUT + t] * times
-            state[B_OPEN + t] = old[B_SHUT + t] * times
-            state[R_OPEN + t] = old[R_SHUT + t] * times
-        state[A_SHUT + t] = old[A_SHUT + t] * every
-        state[B_SHUT + t] = old[B_SHUT + t] * every
-        state[R_SHUT + t] = old[R_SHUT + t] * every
+        else:
+            o = 3 + t  # nothing moves it here: as often as outside
+        times /= every
+        state[A_OPEN + t] = old[A_SHUT + o] * times
+        state[B_OPEN + t] = old[B_SHUT + o] * times
+        state[R_OPEN + t] = old[R_SHUT + o] * times
 
 
 @inner
@@ -156,33 +153,34 @@ def pass_fanout(sp, prices, s, f, shape, old, state):
         merged = share if t == 0 else 1.0
         toll = prices.toll[s] * prices.bits[s, t] * (units + copies) if units > 1.0 else 0.0
         paid = toll * (2.0 if t == 2 else 1.0)
-        asked = units / copies * merged
+        asked = merged / copies
         for c in range(2):
             a, b, r = A_SHUT + 3 * c + t, B_SHUT + 3 * c + t, R_SHUT + 3 * c + t
             state[a] = asked * (old[a] + old[b] * paid)
-            state[b] = old[b] * units * merged
+            state[b] = old[b] * merged
             state[r] = asked * old[r]
         if t == 2:
             state[BASE] -= old[COPIES] * prices.scalars[OUT_WORDS] * toll
             state[COPIES] = old[COPIES] * copies
-    state[VISITS] = old[VISITS] * units
+    state[STEPS] = old[STEPS] / units
     state[USED] = old[USED] * units
 
 
 @inner
-def bound_child(state, prices, s, labels, flags, first, many, goal, points, found):
+def bound_child(state, prices, labels, flags, first, many, ports, goal, points):
     """Least value with any of the labels ``first`` .. inside; inf if none can win.
 
     Args:
-        found: float64[2], written: least energy and cycles among those that can.
+        ports: Whether labels have the least words as well as the least energy (see ``insert``).
     """
-    least, slots = np.inf, prices.kept.shape[0]
-    found[0], found[1] = np.inf, np.inf
+    least, slots = np.inf, prices.fanout.shape[0]
     for i in range(first, first + many):
         cycles = steps_of(state, labels[i], prices)
         for t in range(3):
+            if not ports:
+                break
             # The parent's read port alone, as far as it will be asked.
-            p = prices.parent[s, t]
+            p = int(state[PARENT + t])
             asked = state[R_OPEN + t] if (flags[i] >> t) & 1 else state[R_SHUT + t]
             asked *= labels[i, N + t]
             if t == 2:
@@ -196,9 +194,7 @@ def bound_child(state, prices, s, labels, flags, first, many, goal, points, foun
             cycles = max(cycles, busy / state[DECIDED + 2 * slots + p])
         energy = energy_of(state, labels[i], flags[i]) + prices.scalars[LEAK] * cycles
         if survives(goal, points, energy, cycles):
-            value = value_of(goal, energy, cycles)
-            found[0], found[1] = min(found[0], energy), min(found[1], cycles)
-            least = min(least, value)
+            least = min(least, value_of(goal, energy, cycles))
     return least
 
 
@@ -233,91 +229,85 @@ def expand(
     """List the children of a node that may win, as a heap.
 
     Args:
-        level: Slot; ``shape`` the tile that enters it; its state is ``states[level]``.
+        level: Slot; ``shape`` the tile that enters it; the state there is ``states[level]``.
         tables: (labels, flags, start, count) of all boundaries; start, count int64[S + 1, X].
-        values, tiles, rows: Children: bound, tile inside, row of ``orders`` or ``fans``.
+        values, tiles, rows: Children: bound, tile inside, row of ``orders`` or ``fans`` and choice
+            of kept operands in one number.
         heap: int64[S + 2, 2] first place and size of a level's children.
 
     Returns:
         False if there is no room.
     """
     labels, label_flags, start, many = tables
-    state, bounds, at, found = work
-    dims, slots = sp.step.shape[0], prices.kept.shape[0]
-    if level > 0 and not prices.fanout[level]:
-        if not fits(sp, prices, level, shape):
-            heap[level, 1] = 0
-            return True
-        enter_storage(sp, prices, level, shape, slots, states[level])
-    first = heap[level, 0]
-    size, table = 0, prices.table[level]
-    last = slots == level + 1
-    if prices.fanout[level]:
-        for f in range(prices.fan_start[level], prices.fan_start[level + 1]):
-            y, legal = 0, True
-            for d in range(dims):
-                j = sp.quotient[d, sp.index[shape, d], prices.fans[f, d]]
-                if j < 0:
-                    legal = False
-                    break
-                y += j * sp.strides[d]
-            if not legal or many[level + 1, y] == 0:
+    state, entered, bounds, at = work
+    dims, slots = sp.step.shape[0], prices.fanout.shape[0]
+    first, size, table = heap[level, 0], 0, prices.table[level]
+    ports = rules(goal, prices)[1]
+    for choice in range(prices.ways[level]):
+        kept, y, more = prices.choices[level, choice], 0, True
+        if level > 0 and not prices.fanout[level]:
+            if not fits(sp, prices, level, kept, shape):
                 continue
-            if first + size + 1 >= values.shape[0]:
-                return False
-            pass_fanout(sp, prices, level, f, y, states[level], state)
-            value = bound_child(
-                state, prices, level + 1, labels, label_flags, start[level + 1, y],
-                many[level + 1, y], goal, points, found,
-            )  # fmt: skip
-            if value < np.inf:
-                values[first + size], tiles[first + size], rows[first + size] = value, y, f
-                size += 1
-            else:
-                registers[PRUNED] += 1
-    else:
+            for c in range(state.shape[0]):
+                entered[c] = states[level, c]
+            enter_storage(sp, prices, level, kept, shape, slots, entered)
+        else:
+            for c in range(state.shape[0]):
+                entered[c] = states[level, c]
+        f, last = prices.fan_start[level], prices.fan_start[level + 1]
+        more = not prices.fanout[level] or f < last
         for d in range(dims):
             at[d] = 0
-        y, more = 0, True
+        if prices.idle[level] and kept == 0:
+            y = shape
+            for d in range(dims):
+                at[d] = sp.index[shape, d]
         while more:
-            if many[level + 1, y] > 0:
-                active, every, legal = 0, 1.0, True
+            active, every, legal = 0, 1.0, True
+            if prices.fanout[level]:
+                y = 0
+                for d in range(dims):
+                    j = sp.quotient[d, sp.index[shape, d], prices.fans[f, d]]
+                    legal = legal and j >= 0
+                    y += j * sp.strides[d]
+                legal = legal and many[level + 1, y] > 0
+                q, end = f, f + 1
+            elif many[level + 1, y] > 0:
                 for d in range(dims):
                     j = sp.quotient[d, sp.index[shape, d], at[d]]
                     legal = legal and prices.allowed[level, d, j]
                     bounds[d] = sp.values[d, j]
                     every *= bounds[d]
                     active |= (1 if j > 0 else 0) << d
-                if legal:
-                    for q in range(orders.start[table, active], orders.start[table, active + 1]):
-                        if first + size + 1 >= values.shape[0]:
-                            return False
-                        pass_loops(sp, prices, bounds, every, orders, q, y, states[level], state)
-                        value = bound_child(
-                            state, prices, level + 1, labels, label_flags, start[level + 1, y],
-                            many[level + 1, y], goal, points, found,
-                        )  # fmt: skip
-                        if value < np.inf:
-                            values[first + size] = value
-                            tiles[first + size], rows[first + size] = y, q
-                            size += 1
-                        else:
-                            registers[PRUNED] += 1
-            more = False
-            if last:
-                break  # only one point lies inside the last slot
-            for u in range(dims):
-                d = dims - 1 - u
-                top = sp.index[shape, d]
-                y -= at[d] * sp.strides[d]
-                at[d] += 1
-                while at[d] <= top and sp.quotient[d, top, at[d]] < 0:
-                    at[d] += 1
-                if at[d] <= top:
-                    y += at[d] * sp.strides[d]
-                    more = True
-                    break
-                at[d] = 0
+                q, end = orders.start[table, active], orders.start[table, active + 1]
+            else:
+                legal, q, end = False, 0, 0
+            while legal and q < end:
+                if first + size + 1 >= values.shape[0]:
+                    return False
+                if prices.fanout[level]:
+                    pass_fanout(sp, prices, level, f, y, entered, state)
+                else:
+                    pass_storage(sp, bounds, every, orders, q, y, entered, state)
+                value = bound_child(
+                    state, prices, labels, label_flags, start[level + 1, y], many[level + 1, y],
+                    ports, goal, points,
+                )  # fmt: skip
+                if value < np.inf:
+                    values[first + size], tiles[first + size] = value, y
+                    rows[first + size] = 8 * q + choice
+                    size += 1
+                else:
+                    registers[PRUNED] += 1
+                q += 1
+            if prices.fanout[level]:
+                f += 1
+                more = f < last
+            elif (prices.idle[level] and kept == 0) or level + 1 == slots:
+                more = False  # no loops, or only one point inside the last slot
+            else:
+                y = next_inside(sp, shape, at, y)
+                more = y > 0
     for i in range(size // 2 - 1, -1, -1):
         sink(values, tiles, rows, first, size, i)
     heap[level, 1] = size
@@ -325,23 +315,37 @@ def expand(
 
 
 @inner
+def hand_out(sp, orders, prices, chosen, place, factors, order, keep):
+    """Write the mapping chosen at all levels to place ``place`` of the batch."""
+    for s in range(prices.fanout.shape[0]):
+        a, b, row = chosen[s, 0], chosen[s + 1, 0], chosen[s, 1] // 8
+        kept = prices.choices[s, chosen[s, 1] % 8]
+        for d in range(sp.step.shape[0]):
+            j = sp.quotient[d, sp.index[a, d], sp.index[b, d]]
+            factors[place, s, d] = sp.values[d, j]
+            order[place, s, d] = d if prices.fanout[s] else orders.perm[row, d]
+        for t in range(3):
+            keep[place, s, t] = (kept >> t) & 1 and not prices.fanout[s]
+
+
+@inner
 def search(
     sp, orders, prices, goal, points, tables, states, values, tiles, rows, heap, chosen,
-    registers, quantum, work, factors, order, bounds_out,
+    registers, quantum, work, factors, order, keep,
 ):  # fmt: skip
     """Go on until done, the batch is full, room is needed, or ``quantum`` nodes are visited.
 
     Args:
-        chosen: int64[S + 1, 2] tile entering a slot; row of ``orders`` or ``fans`` taken there.
+        chosen: int64[S + 1, 2] tile entering a slot; what was chosen there, see ``rows``.
         registers: int64[4]; level -1 when done; all zero with ``heap`` zero at the start.
-        factors, order, bounds_out: [N, S, D] and [N] a batch of complete mappings, written from
-            ``registers[LEAVES]`` on.
+        factors, order, keep: [N, S, D], [N, S, D] and [N, S, 3] a batch of complete mappings,
+            written from ``registers[LEAVES]`` on.
 
     Returns:
         Why it came back.
     """
-    slots, dims = prices.kept.shape[0], sp.step.shape[0]
-    state = work[0]
+    slots, dims = prices.fanout.shape[0], sp.step.shape[0]
+    state, entered, bounds, _ = work
     first_node = registers[NODES]
     if registers[LEVEL] == 0 and registers[NODES] == 0:
         chosen[0, 0] = sp.volume.shape[0] - 1
@@ -372,29 +376,23 @@ def search(
         chosen[level, 1], chosen[level + 1, 0] = row, y
         shape = chosen[level, 0]
         if level + 1 == slots:
-            place = registers[LEAVES]
-            for s in range(slots):
-                a, b = chosen[s, 0], chosen[s + 1, 0]
-                for d in range(dims):
-                    j = sp.quotient[d, sp.index[a, d], sp.index[b, d]]
-                    factors[place, s, d] = sp.values[d, j]
-                    order[place, s, d] = d
-                    if not prices.fanout[s]:
-                        order[place, s, d] = orders.perm[chosen[s, 1], d]
-            bounds_out[place] = values[first]
+            hand_out(sp, orders, prices, chosen, registers[LEAVES], factors, order, keep)
             registers[LEAVES] += 1
         else:
             if prices.fanout[level]:
-                pass_fanout(sp, prices, level, row, y, states[level], state)
+                pass_fanout(sp, prices, level, row // 8, y, states[level], states[level + 1])
             else:
                 every = 1.0
                 for d in range(dims):
                     j = sp.quotient[d, sp.index[shape, d], sp.index[y, d]]
-                    work[1][d] = sp.values[d, j]
+                    bounds[d] = sp.values[d, j]
                     every *= sp.values[d, j]
-                pass_loops(sp, prices, work[1], every, orders, row, y, states[level], state)
-            for c in range(state.shape[0]):
-                states[level + 1, c] = state[c]
+                for c in range(state.shape[0]):
+                    entered[c] = states[level, c]
+                if level > 0:
+                    kept = prices.choices[level, row % 8]
+                    enter_storage(sp, prices, level, kept, shape, slots, entered)
+                pass_storage(sp, bounds, every, orders, row // 8, y, entered, states[level + 1])
             heap[level + 1, 0] = first + size
             if not expand(
                 level + 1, y, sp, orders, prices, goal, points, tables, states, values, tiles,

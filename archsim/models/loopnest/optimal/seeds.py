@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from archsim.models.loopnest import kernel as k
-from archsim.models.loopnest.optimal import labels as lb
+from archsim.models.loopnest.optimal import outside as lb
 from archsim.models.loopnest.optimal.enumeration import judge_rows
 from archsim.models.loopnest.optimal.space import Mapspace
 

@@ -20,18 +20,21 @@ import numpy as np
 from archsim.errors import InputError
 from archsim.models.loopnest import kernel as k
 from archsim.models.loopnest.mapping import Mapping
-from archsim.models.loopnest.optimal import labels as lb
+from archsim.models.loopnest.optimal import build as bd
+from archsim.models.loopnest.optimal import outside as lb
 from archsim.models.loopnest.optimal import search as sr
 from archsim.models.loopnest.optimal.enumeration import judge_rows, pareto
+from archsim.models.loopnest.optimal.layout import LEAK, Labels, Work
 from archsim.models.loopnest.optimal.seeds import first_guess
-from archsim.models.loopnest.optimal.space import OPERANDS, Mapspace, Prices
+from archsim.models.loopnest.optimal.space import OPERANDS, Mapspace
 
 #: Relative tolerance of the proof: no mapping is better than the one returned by more than this.
 TOLERANCE = 1e-12
 KINDS = {"energy": lb.ENERGY, "latency": lb.LATENCY, "edp": lb.EDP, "pareto": lb.PARETO}
-QUANTUM = 2000
-#: Nodes after which a choice of kept operands is put off until all others were tried.
-PATIENCE = 4000
+#: Labels that a tile may have before two merge; mappings judged at once.
+ROOM, BATCH = 192, 256
+#: Nodes visited, and labels tried, between two looks at the clock.
+QUANTUM, LABEL_QUANTUM = 2000, 500_000
 
 
 @dataclass(frozen=True)
@@ -67,17 +70,15 @@ class Proof:
     """What the search did; the certificate's figures.
 
     Attributes:
-        masks: Choices of kept operands; ``masks_closed`` those ruled out or searched to the end.
-        shapes: Tile shapes; ``pairs`` of nested tiles looked at; ``labels`` kept.
+        masks: Choices of kept operands, all covered.
+        shapes: Tile shapes; ``tried`` inner labels looked at; ``labels`` kept.
         nodes: Of the search; ``pruned`` children ruled out by their bound; ``judged`` by kernel.
         seconds: Process CPU time.
     """
 
     masks: int = 0
-    masks_closed: int = 0
-    masks_ruled_out: int = 0
     shapes: int = 0
-    pairs: int = 0
+    tried: int = 0
     labels: int = 0
     nodes: int = 0
     pruned: int = 0
@@ -107,7 +108,6 @@ class _Search:
         default_factory=list
     )
     open_bound: float = np.inf
-    patience: float = np.inf
 
     def __post_init__(self) -> None:
         kind = self.objective.code()
@@ -124,7 +124,7 @@ class _Search:
     def out_of_time(self) -> bool:
         if time.process_time() > self.deadline:
             self.proof.stopped = "time"
-        elif self.proof.nodes + self.proof.pairs > self.node_limit:
+        elif self.proof.nodes + self.proof.tried > self.node_limit:
             self.proof.stopped = "nodes"
         return bool(self.proof.stopped)
 
@@ -161,147 +161,126 @@ class _Search:
         self.points = np.array([b[:2] for b in self.best]).reshape(-1, 2)
 
     def run(self) -> None:
-        """Search every choice of kept operands."""
-        masks = self.space.masks()
-        self.proof.masks = len(masks)
-        self.proof.shapes = len(self.space.shapes.volume)
-        for patience in (PATIENCE, np.inf):  # a better incumbent may come from another choice
-            self.patience, later = patience, []
-            for mask in masks:
-                if self.out_of_time:
-                    self.open_bound = min(self.open_bound, self.floor(self.space.prices(mask)))
-                    continue
-                bound = self.one_mask(mask)
-                if bound is None:
-                    self.proof.masks_closed += 1
-                elif self.proof.stopped:
-                    self.open_bound = min(self.open_bound, bound)
-                else:
-                    later.append(mask)
-            masks = later
+        """Build the labels of all boundaries, then search from the tier inwards."""
+        space = self.space
+        self.proof.masks = int(space.prices.ways.prod())
+        self.proof.shapes = len(space.shapes.volume)
+        tables = self.labels()
+        if tables is None:
+            self.open_bound = self.floor() if self.proof.stopped else np.inf
+        else:
+            self.open_bound = self.dive(tables)
 
-    def floor(self, prices: Prices) -> float:
+    def around(self) -> np.ndarray:
+        """float64[C, X], least energy between tier and slot 1 by what slot 1 keeps."""
+        prices, total = self.space.prices, self.proof.shapes or len(self.space.shapes.volume)
+        around = np.zeros((int(prices.cases[-1]), total))
+        if prices.cases[-1] > 1 or (len(prices.fanout) > 1 and not prices.fanout[1]):
+            for c, row in enumerate(around):
+                kept = prices.choices[1, c]
+                lb.least_around(self.space.shapes, self.space.orders, prices, kept, row)
+        return around
+
+    def floor(self) -> float:
         """A bound without any search: every word once, every operation once, all units busy."""
-        sp, last = self.space.shapes, len(prices.kept)
-        state = np.zeros(lb.BOUND)
-        lb.least_state(sp, prices, last, 0, 0.0, state)
-        label, flags = _unit_label()
-        cycles = lb.steps_of(state, label, prices)
-        energy = lb.energy_of(state, label, flags) + prices.scalars[1] * cycles
-        return lb.value_of(self.goal, max(energy, 0.0), cycles)
+        sp, prices = self.space.shapes, self.space.prices
+        states, last = np.zeros((8, lb.BOUND)), len(prices.fanout)
+        cases = lb.least_states(sp, prices, last, 0, self.around(), 0, prices.cases[last], states)
+        label, least = self.unit(), np.inf
+        for state in states[:cases]:
+            cycles = lb.steps_of(state, label, prices)
+            energy = lb.energy_of(state, label, 0) + prices.scalars[LEAK] * cycles
+            least = min(least, lb.value_of(self.goal, max(energy, 0.0), cycles))
+        return least
 
-    def one_mask(self, mask: np.ndarray) -> float | None:
-        """Search one choice of kept operands; the bound of what is left if stopped, else None."""
-        sp, orders, prices = self.space.shapes, self.space.orders, self.space.prices(mask)
-        slots, total, dims = len(mask), len(sp.volume), len(sp.step)
-        # What cannot even beat the incumbent with every operand read as seldom as can be.
-        around, exact = np.zeros(total), np.zeros(total)
-        lb.least_around(
-            sp, orders, prices, not prices.fanout[1] if slots > 1 else False, exact, around
-        )
-        start = np.zeros((slots + 1, total), np.int64)
-        count = np.zeros((slots + 1, total), np.int64)
-        floor = np.full((total, 2), np.inf)
-        corner, open_corner = np.zeros((total, lb.LABEL)), np.zeros(total, np.int64)
-        unit, flags = _unit_label()
-        stored = np.zeros((1, lb.STORED))
-        stored[0, : lb.LABEL] = unit
-        pools, pool_flags = [stored], [np.array([flags])]
+    def unit(self) -> np.ndarray:
+        """The label of the multiply-accumulate units: every word asked for at every step."""
+        label = np.zeros(lb.LABEL)
+        label[lb.L] = label[lb.N : lb.N + 3] = self.space.shapes.volume[-1]
+        return label
+
+    def labels(self):
+        """Labels of all boundaries: (labels, flags, start, count); None if nothing can win."""
+        sp, orders, prices = self.space.shapes, self.space.orders, self.space.prices
+        slots, total, dims = len(prices.fanout), len(sp.volume), len(sp.step)
+        around = self.around()
+        start, count = np.zeros((2, slots + 1, total), np.int64)
         count[slots, 0] = 1
-        state = np.zeros(lb.BOUND)
-        lb.least_state(sp, prices, slots, 0, 0.0, state)
-        floor[0] = lb.energy_of(state, unit, flags), lb.steps_of(state, unit, prices)
-        stored[0, lb.LABEL :] = floor[0]
-        corner[0] = unit
-        work = (
-            state, np.zeros((lb.ROOM, lb.LABEL)), np.zeros(lb.ROOM, np.int64), np.zeros(lb.ROOM),
-            np.zeros(lb.LABEL), np.zeros(lb.LABEL), np.zeros(dims), np.zeros(dims, np.int64),
-            np.zeros((64, 4)), np.zeros(3),
+        inside = Labels(
+            self.unit()[None], np.zeros(1, np.int64), start[slots], count[slots],
+            np.tile(self.unit(), (total, 1)), np.zeros(total, np.int64),
         )  # fmt: skip
-        shift = 1
+        fronts = (np.zeros((ROOM, lb.LABEL)), np.zeros(ROOM, np.int64), np.zeros(ROOM)) * 2
+        work = Work(
+            *(array.copy() for array in fronts), *np.zeros((2, lb.LABEL)),
+            *np.zeros((2, 8, lb.BOUND)), np.zeros((64, 3)), np.zeros(dims),
+            np.zeros(dims, np.int64),
+        )  # fmt: skip
+        pools = [inside]
         for s in range(slots - 1, 0, -1):
-            inside = (
-                pools[-1], pool_flags[-1], start[s + 1], count[s + 1], floor.copy(),
-                corner.copy(), open_corner.copy(),
-            )  # fmt: skip
-            pool, marks, used = self._boundary(
-                s, prices, exact if s == 1 else around, inside, start[s], count[s], floor,
-                (corner, open_corner), work,
-            )  # fmt: skip
-            if pool is None:
-                return self.floor(prices)
-            pools.append(pool)
-            pool_flags.append(marks)
-            self.proof.labels += int(used[0])
-            if used[0] == 0:
-                self.proof.masks_ruled_out += 1
+            pre = _room_for(total, *np.zeros((2, 8, total), np.int64))
+            post = _room_for(total, start[s], count[s])
+            outer = around if s > 1 else np.zeros((1, total))
+            used, x, before = np.zeros(3, np.int64), 0, 0
+            while True:
+                x = bd.build_labels(
+                    x, s, sp, orders, prices, self.goal, self.points, around, outer, inside, pre,
+                    post, used, work, LABEL_QUANTUM,
+                )  # fmt: skip
+                self.proof.tried += int(used[bd.TRIED]) - before
+                before = int(used[bd.TRIED])
+                if x >= total:
+                    break
+                if self.out_of_time:
+                    return None
+                pre = _grown(pre, used[bd.PRE] + 8 * ROOM)
+                post = _grown(post, used[bd.POST] + ROOM)
+            rows = int(used[bd.POST])
+            inside = post._replace(rows=post.rows[:rows].copy(), flags=post.flags[:rows].copy())
+            pools.append(inside)
+            self.proof.labels += rows
+            if not rows:
                 return None
-        # One array of all labels.
-        pools, pool_flags = pools[::-1], pool_flags[::-1]  # boundaries 1 .. slots
-        shift = 0
+        pools, shift = pools[::-1], 0  # boundaries 1 .. slots
         for s, pool in enumerate(pools, start=1):
             start[s] += shift
-            shift += len(pool)
-        tables = (np.concatenate(pools), np.concatenate(pool_flags), start, count)
-        return self._dive(mask, prices, tables)
+            shift += len(pool.rows)
+        rows = np.concatenate([pool.rows for pool in pools])
+        return rows, np.concatenate([pool.flags for pool in pools]), start, count
 
-    def _boundary(self, s, prices, around, inside, start, count, floor, corners, work):
-        sp, orders = self.space.shapes, self.space.orders
-        total = len(sp.volume)
-        pool = np.zeros((max(1024, total // 4), lb.STORED))
-        marks = np.zeros(len(pool), np.int64)
-        used, x, before = np.zeros(2, np.int64), 0, 0
-        quantum = 200_000_000 // (total + 1)
-        while x < total:
-            x = lb.build_labels(
-                x, s, sp, orders, prices, self.goal, self.points, around, inside, pool, marks,
-                start, count, floor, *corners, used, work, max(1, min(total, quantum)),
-            )  # fmt: skip
-            self.proof.pairs += int(used[1]) - before
-            before = int(used[1])
-            if x < total:
-                if self.out_of_time:
-                    return None, None, None
-                if used[0] + lb.ROOM > len(pool):
-                    pool = np.concatenate([pool, np.zeros_like(pool)])
-                    marks = np.concatenate([marks, np.zeros_like(marks)])
-        return pool[: used[0]].copy(), marks[: used[0]].copy(), used
-
-    def _dive(self, mask, prices, tables) -> float | None:
-        sp, orders = self.space.shapes, self.space.orders
-        slots, dims = len(mask), len(sp.step)
+    def dive(self, tables) -> float:
+        """Search from the tier inwards; the least bound left if stopped, else infinite."""
+        sp, orders, prices = self.space.shapes, self.space.orders, self.space.prices
+        slots, dims = len(prices.fanout), len(sp.step)
         columns = sr.DECIDED + 3 * slots
         states = np.zeros((slots + 1, columns))
         room = 1 << 16
-        values, tiles, rows = np.zeros(room), np.zeros(room, np.int64), np.zeros(room, np.int64)
+        heaps = [np.zeros(room), np.zeros(room, np.int64), np.zeros(room, np.int64)]
         heap, chosen = np.zeros((slots + 2, 2), np.int64), np.zeros((slots + 1, 2), np.int64)
         registers = np.zeros(4, np.int64)
-        work = (np.zeros(columns), np.zeros(dims), np.zeros(dims, np.int64), np.zeros(2))
-        batch = 256
-        factors = np.ones((batch, slots, dims))
-        order, bounds = np.zeros((batch, slots, dims), np.int64), np.zeros(batch)
+        work = (np.zeros(columns), np.zeros(columns), np.zeros(dims), np.zeros(dims, np.int64))
+        factors = np.ones((BATCH, slots, dims))
+        order, keep = np.zeros((BATCH, slots, dims), np.int64), np.zeros((BATCH, slots, 3), bool)
         before = 0
         while True:
             why = sr.search(
-                sp, orders, prices, self.goal, self.points, tables, states, values, tiles, rows,
-                heap, chosen, registers, QUANTUM, work, factors, order, bounds,
+                sp, orders, prices, self.goal, self.points, tables, states, *heaps, heap, chosen,
+                registers, QUANTUM, work, factors, order, keep,
             )  # fmt: skip
             found = int(registers[sr.LEAVES])
-            self.offer(factors[:found], order[:found], mask[None])
+            self.offer(factors[:found], order[:found], keep[:found])
             registers[sr.LEAVES] = 0
             self.proof.nodes += int(registers[sr.NODES]) - before
             before = int(registers[sr.NODES])
             if why == sr.ROOM_NEEDED:
-                values, tiles, rows = (
-                    np.concatenate([array, np.zeros_like(array)]) for array in (values, tiles, rows)
-                )
+                heaps = [np.concatenate([array, np.zeros_like(array)]) for array in heaps]
+            if why == sr.DONE or self.out_of_time:
+                self.proof.pruned += int(registers[sr.PRUNED])
             if why == sr.DONE:
-                self.proof.pruned += int(registers[sr.PRUNED])
-                return None
-            if self.out_of_time or before > self.patience:
-                self.proof.pruned += int(registers[sr.PRUNED])
+                return np.inf
+            if self.proof.stopped:
                 left = [
-                    values[heap[s, 0] : heap[s, 0] + heap[s, 1]].min()
+                    heaps[0][heap[s, 0] : heap[s, 0] + heap[s, 1]].min()
                     for s in range(int(registers[sr.LEVEL]) + 1)
                     if heap[s, 1]
                 ]
@@ -316,12 +295,21 @@ class _Search:
         )  # fmt: skip
 
 
-def _unit_label() -> tuple[np.ndarray, int]:
-    """One multiply-accumulate: a word of each operand, asked for anew at every step."""
-    label = np.zeros(lb.LABEL)
-    label[lb.L] = 1.0
-    label[lb.N : lb.N + 3] = 1.0
-    return label, 0
+def _room_for(total: int, start: np.ndarray, count: np.ndarray) -> Labels:
+    """Room for labels of the tiles at a boundary."""
+    room = max(1024, total) + 8 * ROOM
+    return Labels(
+        np.zeros((room, lb.LABEL)), np.zeros(room, np.int64), start, count,
+        np.zeros((total, lb.LABEL)), np.zeros(total, np.int64),
+    )  # fmt: skip
+
+
+def _grown(labels: Labels, needed: int) -> Labels:
+    """Twice the room if it is short."""
+    if needed <= len(labels.rows):
+        return labels
+    double = (np.concatenate([array, np.zeros_like(array)]) for array in labels[:2])
+    return Labels(*double, *labels[2:])
 
 
 @dataclass(frozen=True, eq=False)
@@ -407,7 +395,7 @@ def _least_energy_at(state: _Search, deadline: float, nodes: float) -> _Search:
     frugal.run()
     if frugal.best:
         state.best = frugal.best
-    for name in ("nodes", "pairs", "labels", "pruned", "judged"):
+    for name in ("nodes", "tried", "labels", "pruned", "judged"):
         setattr(state.proof, name, getattr(state.proof, name) + getattr(frugal.proof, name))
     return state
 

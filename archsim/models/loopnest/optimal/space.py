@@ -34,6 +34,19 @@ def divisors(n: int) -> list[int]:
     return sorted({*small, *(n // i for i in small)})
 
 
+def _steps_below(lists: list[list[int]], width: int) -> tuple[np.ndarray, np.ndarray]:
+    """Divisors below each divisor, as ``edges`` and ``below`` of ``Shapes``."""
+    edges = np.zeros((len(lists), width, 2), np.int64)
+    below = np.zeros((len(lists), width, width), np.int64)
+    for d, found in enumerate(lists):
+        for i, a in enumerate(found):
+            steps = [(len(divisors(a // b)) > 2, j) for j, b in enumerate(found[:i]) if a % b == 0]
+            steps.sort()
+            edges[d, i] = sum(not far for far, _ in steps), len(steps)
+            below[d, i, : len(steps)] = [j for _, j in steps]
+    return edges, below
+
+
 @dataclass(frozen=True, eq=False)
 class Mapspace:
     """One operation, one engine, and the mappings allowed.
@@ -82,6 +95,7 @@ class Mapspace:
         return Shapes(
             values, counts, strides, index, quotient, words, tiles.prod(axis=1), visits,
             self.problem.ints[0, k.MASK : k.MASK + 3].copy(), step, partner,
+            self._twins(index, strides, step, partner), *_steps_below(lists, width),
         )  # fmt: skip
 
     def _words(self, tiles: np.ndarray):
@@ -107,6 +121,26 @@ class Mapspace:
                     step[d], partner[d] = coefficient, (r, p)[j]
             words[:, 0] *= span
         return words, visits, step, partner
+
+    def _twins(self, index, strides, step, partner) -> np.ndarray:
+        """int64[X], see ``Shapes``: exchange the dimensions of two sliding ranks that are alike."""
+        twin, extents = np.arange(len(index)), self.extents
+        ranks = [(d, int(partner[d])) for d in range(len(extents)) if partner[d] > d]
+        bound = any(limits.dims or limits.factors or limits.order for limits in
+                    self.constraints.slots)  # fmt: skip
+        masks = self.problem.relevant[0]
+        for i, (a, b) in enumerate(ranks):
+            for c, d in ranks[i + 1 :]:
+                alike = all(
+                    extents[x] == extents[y] and step[x] == step[y]
+                    and (masks[:, x] == masks[:, y]).all()
+                    for x, y in ((a, c), (b, d))
+                )  # fmt: skip
+                if alike and not bound:
+                    swapped = index.copy()
+                    swapped[:, [a, b, c, d]] = index[:, [c, d, a, b]]
+                    return np.minimum(twin, swapped @ strides)
+        return twin
 
     @cached_property
     def orders(self) -> Orders:
@@ -200,79 +234,152 @@ class Mapspace:
             found.append(mask)
         return sorted(found, key=lambda mask: -int(mask.sum()))
 
-    def prices(self, kept: np.ndarray) -> Prices:
-        """Energies and limits under one choice of kept operands."""
+    @cached_property
+    def prices(self) -> Prices:
+        """Energies, limits and choices, for the compiled search."""
         nest, e = self.nest, self.row
         table, engine = nest.slot_table[e], nest.engine[e]
-        slots, dims = len(nest.names), len(self.problem.dims)
         bits = table[:, k.BITS : k.BITS + 3].copy()
-        read = bits * (table[:, k.READ_J] / np.where(nest.fanout, 1.0, table[:, k.BLOCK]))[:, None]
-        fill = bits * (table[:, k.WRITE_J] / np.where(nest.fanout, 1.0, table[:, k.BLOCK]))[:, None]
+        block = np.where(nest.fanout, 1.0, table[:, k.BLOCK])[:, None]
+        read, fill = (bits * table[:, [column]] / block for column in (k.READ_J, k.WRITE_J))
         access = read.copy()
         access[:, 2] += fill[:, 2]
         fill[0] = 0.0
-        parent = np.zeros((slots + 1, 3), np.int64)
-        for s in range(1, slots + 1):
-            parent[s] = np.where(kept[s - 1], s - 1, parent[s - 1])
-        out_words = float(self.problem.floats[0, dims + k.SIZE + k.OUTPUT])
-        credit = np.where(kept[:, 2], out_words * (read[:, 2] + fill[:, 2]), 0.0)
+        out_words = float(self.problem.floats[0, len(self.problem.dims) + k.SIZE + k.OUTPUT])
         toll = np.where(nest.fanout, table[:, k.HOP_J], 0.0) * 0.5
         saved = float(table[0, k.BITS + 2] - engine[k.FINAL_BITS])
         leak = float((table[:, k.LEAK_W] * table[:, k.INSTANCES]).sum())
         leak += float(engine[k.MAC_LEAK_W] * engine[k.MAC_COUNT])
         constant = float(self.problem.macs[0] * engine[k.MAC_J])
         constant -= saved * out_words * table[0, k.WRITE_J] / table[0, k.BLOCK]
-        most, least = self._copies()
-        touched = np.array([out_words * read[p, 2] for p in parent[:, 2]])
         moves = self.problem.relevant[0].sum(axis=0)[np.array(self.extents) > 1]
         joint = 1.0 if (moves >= 2).all() else np.inf
         scalars = np.array(
-            [constant, leak / engine[k.CLOCK_HZ], engine[k.MAC_CYCLES], out_words, saved, least,
-             joint]
-        )  # fmt: skip
+            [constant, leak / engine[k.CLOCK_HZ], engine[k.MAC_CYCLES], out_words, saved, joint]
+        )
         fan_start, fans = self.fans
-        numbers = iter(range(1, slots + 1))
+        numbers = iter(range(1, len(nest.names) + 1))
         tables = np.array([0 if self._order(n) is None else next(numbers) for n in nest.names])
+        choices, ways = self._choices()
+        loops, pairwise = self._loops(tables)
+        most, least = self._copies()
+        cases, parent, shared, touched = self._parents(
+            choices, ways, access, read[:, 2] * out_words, least
+        )
+        dearest = np.zeros((len(nest.names) + 1, 4))
+        for s in range(len(nest.names)):
+            if nest.fanout[s]:
+                both = toll[s] * bits[s] * (1.0 + self.width(s)) * (1.0, 1.0, 2.0)
+                dearest[s + 1, :3] = dearest[s, :3] + both
+            else:
+                dearest[s + 1, :3] = np.maximum(dearest[s, :3], access[s])
+        dearest[:, 3] = most[:, 2]
         return Prices(
-            np.ascontiguousarray(kept), nest.fanout, parent, access, fill, toll, bits, credit,
-            table[:, k.CAPACITY].copy(),
-            table[:, [k.READ_SLOW, k.WRITE_SLOW, k.SHARED_SLOW]].copy(),
-            scalars, fan_start, fans, self._bounds(kept), tables, most, touched,
+            nest.fanout, choices, ways, self._idle(), access, fill, toll, bits,
+            out_words * (read[:, 2] + fill[:, 2]), table[:, k.CAPACITY].copy(),
+            table[:, [k.READ_SLOW, k.WRITE_SLOW, k.SHARED_SLOW]].copy(), scalars, fan_start, fans,
+            self.allowed, loops, tables, pairwise, most, least[:, 3].copy(), cases, parent, shared,
+            touched, dearest,
         )  # fmt: skip
 
-    def _bounds(self, kept: np.ndarray) -> np.ndarray:
-        """Loop bounds allowed; a storage that keeps nothing right inside another needs no loops.
-
-        Its loops can be merged into those outside without any operand moving more often.
-        """
-        allowed = self.allowed.copy()
-        for s in range(1, len(kept)):
-            name = self.nest.names[s]
-            free = self.constraints.of(name) is None
-            outer = self.constraints.of(self.nest.names[s - 1]) is None
-            idle = not kept[s].any() and not self.nest.fanout[s] and not self.nest.fanout[s - 1]
-            if idle and free and outer:
-                allowed[s, :, 1:] = False
-        return allowed
-
-    def _copies(self) -> tuple[np.ndarray, float]:
-        """Most copies fanouts make outside a boundary, least share branches' windows merge to."""
+    def _choices(self) -> tuple[np.ndarray, np.ndarray]:
+        """Sets of operands a storage may keep: int64[S, 8] masks, int64[S] how many."""
         slots = len(self.nest.names)
-        most, least = np.ones((slots + 1, 4)), 1.0
-        extents, ints = self.problem.extents[0], self.problem.ints[0]
+        choices, ways = np.zeros((slots, 8), np.int64), np.ones(slots, np.int64)
+        choices[0] = 7
+        for s, name in enumerate(self.nest.names):
+            if s == 0 or self.nest.fanout[s]:
+                continue
+            limits, found = self.constraints.of(name), [0]
+            for t, operand in enumerate(OPERANDS):
+                if not self.nest.keep[0, s, t]:
+                    continue
+                kept = [mask | 1 << t for mask in found]
+                if limits and operand in limits.keep:
+                    found = kept
+                elif not (limits and operand in limits.bypass):
+                    found += kept
+            found.sort(key=lambda mask: -mask.bit_count())
+            choices[s, : len(found)], ways[s] = found, len(found)
+        return choices, ways
+
+    def _loops(self, tables: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Dimensions that may have loops, bool[S, D]; storages where more is fixed, bool[S]."""
+        shapes = self.shapes
+        there = np.arange(shapes.values.shape[1]) < shapes.counts[:, None]
+        every = (self.allowed | ~there).all(axis=2)
+        none = self.allowed[:, :, 0] & ~self.allowed[:, :, 1:].any(axis=2)
+        return every & (shapes.counts > 1), ~(every | none).all(axis=1) | (tables > 0)
+
+    def _idle(self) -> np.ndarray:
+        """Storages that need no loops if they keep nothing: those right inside another.
+
+        Their loops can be merged into those outside without any operand moving more often.
+        """
+        idle = np.zeros(len(self.nest.names), bool)
+        for s in range(1, len(idle)):
+            free = self.constraints.of(self.nest.names[s]) is None
+            outer = self.constraints.of(self.nest.names[s - 1]) is None
+            idle[s] = free and outer and not self.nest.fanout[s] and not self.nest.fanout[s - 1]
+        return idle
+
+    def _copies(self) -> tuple[np.ndarray, np.ndarray]:
+        """What the fanouts outside a boundary can do at most.
+
+        Returns:
+            float64[S + 1, 4] most copies of each operand, and units in use; float64[S + 1, 4] least
+            share of the words asked for inside that is asked for outside, and of the input's words
+            that differ between branches (windows unrolled in both dimensions overlap).
+        """
+        slots, shapes = len(self.nest.names), self.shapes
+        most, least = np.ones((slots + 1, 4)), np.ones((slots + 1, 4))
+        ints = self.problem.ints[0]
         pairs = ints[k.SLIDE_DIM : k.SLIDE_DIM + 2 * ints[k.SLIDES]].reshape(-1, 2)
+        start, fans = self.fans
         for s in range(slots):
-            most[s + 1] = most[s]
-            if self.nest.fanout[s]:
-                width = self.width(s)
-                for t in range(3):
-                    still = [e for d, e in enumerate(extents) if not ints[k.MASK + t] >> d & 1]
-                    most[s + 1, t] *= min(width, prod(still))
-                most[s + 1, 3] *= width
-                for p, r in pairs:
-                    if r >= 0:
-                        least /= min(width, extents[p], extents[r])
+            most[s + 1], least[s + 1] = most[s], least[s]
+            rows = fans[start[s] : start[s + 1]]
+            if not self.nest.fanout[s] or not len(rows):
+                continue
+            bounds = np.stack([shapes.values[d][rows[:, d]] for d in range(rows.shape[1])], axis=1)
+            share = np.ones(len(rows))
+            for p, r in pairs:
+                if r >= 0:  # at best every step but one along each dimension finds the words there
+                    m, n = bounds[:, p], bounds[:, r]
+                    share *= (m + n - 1) / (m * n)
+            for t in range(3):
+                still = [d for d in range(rows.shape[1]) if not ints[k.MASK + t] >> d & 1]
+                copies = bounds[:, still].prod(axis=1)
+                most[s + 1, t] *= copies.max()
+                least[s + 1, t] *= ((share if t == 0 else 1.0) / copies).min()
+            most[s + 1, 3] *= bounds.prod(axis=1).max()
+            least[s + 1, 3] *= share.min()
         return most, least
+
+    def _parents(self, choices, ways, access, first_reads, least):
+        """Cases of slot 1 and what the parents outside a boundary cost at least, see ``Prices``."""
+        slots = len(self.nest.names)
+        cases = np.ones(slots + 1, np.int64)
+        parent, shared = np.full((slots + 1, 8, 3), np.inf), np.full((slots + 1, 8, 3), np.inf)
+        touched = np.zeros((slots + 1, 8, 2))
+        most, _ = self._copies()
+        for s in range(1, slots + 1):
+            told = s > 1 and not self.nest.fanout[1]
+            cases[s] = ways[1] if told else 1
+            for c in range(cases[s]):
+                for t in range(3):
+                    may = {1 if told and choices[1, c] >> t & 1 else 0}
+                    for p in range(2, s):
+                        kept = choices[p, : ways[p]] >> t & 1
+                        if not self.nest.fanout[p] and kept.any():
+                            may = {p} if kept.all() else {*may, p}
+                    parent[s, c, t] = min(access[p, t] for p in may)
+                    shared[s, c, t] = min(least[s, t] / least[p, t] for p in may)
+                    if t == 2:
+                        touched[s, c] = (
+                            max(first_reads[p] for p in may), max(most[p, 2] for p in may)
+                        )  # fmt: skip
+        return cases, parent, shared, touched
 
 
 def mapspace(
