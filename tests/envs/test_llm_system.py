@@ -153,9 +153,8 @@ def test_experts_are_a_step_and_one_step_may_vary_alone() -> None:
         {"model": "llama-2-7b", "phase": "decode", "name": "chat"},
     ]  # fmt: skip
     batch = {"name": "b", "size": "batch", "steps": ["chat"], "values": [1, 8], "role": "mapping"}
-    problem = LLMProblem(
-        changed(steps=steps, parameters=[batch], objective={"minimize": ["latency_s", "tpot_s"]})
-    )
+    objective = {"minimize": ["latency_s", "tpot_s"]}
+    problem = LLMProblem(changed(steps=steps, parameters=[batch], objective=objective))
     found = problem.evaluate(np.array([[0], [1]]))
     assert found["switch_s"][0] == found["switch_s"][1] > 0
     assert 0 < found["missing_share"][0] < 1
@@ -169,8 +168,9 @@ def test_experts_are_a_step_and_one_step_may_vary_alone() -> None:
         ({"experts": {**experts, "home": "tape"}}, "experts.*tape"),
         ({"experts": {**experts, "router": "llama-9"}}, "no such model"),
     ):
+        mixed = [{**steps[0], **wrong}, steps[1]]
         with pytest.raises(InputError, match=message):
-            LLMProblem(changed(steps=[{**steps[0], **wrong}, steps[1]], parameters=[batch]))
+            LLMProblem(changed(steps=mixed, parameters=[batch], objective=objective))
 
 
 @pytest.mark.parametrize("name", ["archsim/LLMSystem-v0", "archsim/LLMSystemStepwise-v0"])

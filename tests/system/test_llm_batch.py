@@ -9,6 +9,7 @@ from archsim.errors import InputError
 from archsim.hardware import load_machine
 from archsim.system.llm import Plan, Plans, evaluate_step
 from archsim.system.llm.evaluate import BLOCK
+from archsim.system.llm.resolved import resolved
 from archsim.workload import Bits, load_model
 
 GPU = {
@@ -103,6 +104,22 @@ def test_changed_hardware_is_the_changed_machine():
     built = evaluate_step("llama-3-70b", machine.with_values(values), **options)
     for name, column in columns(given).items():
         assert column.tolist() == columns(built)[name].tolist(), name
+
+
+def test_designs_resolved_before_price_alike():
+    machine = load_machine("h100x8")
+    hardware = {"tiers.hbm.bandwidth_bytes_per_s": np.array([2e12, 3e12, 8e12])}
+    ready = resolved(machine, Bits(weight=8), hardware)
+    for options in ({}, {"batch": [1, 2, 3]}, {"plan": {"tensor": [1, 2, 8]}}):
+        found = evaluate_step("llama-3-8b", ready, **options)
+        again = evaluate_step(
+            "llama-3-8b", machine, bits=Bits(weight=8), overrides=hardware, **options
+        )
+        assert found.latency_s.tolist() == again.latency_s.tolist()
+    with pytest.raises(InputError, match="as many values"):
+        evaluate_step("llama-3-8b", ready, batch=[1, 2])
+    with pytest.raises(InputError, match="have their bits"):
+        evaluate_step("llama-3-8b", ready, bits=Bits())
 
 
 def test_blocks_of_rows_are_put_together():

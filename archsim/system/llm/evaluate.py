@@ -8,19 +8,16 @@ over the rows (``pricing``).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from archsim.errors import InputError
-from archsim.hardware import Machine, NodeTable, load_machine, resolve_node
-from archsim.hardware.carbon import bill
+from archsim.hardware import Machine, load_machine
 from archsim.system.llm import collectives
 from archsim.system.llm.calls import Call, end_calls
-from archsim.system.llm.collectives import Level
 from archsim.system.llm.cost import StepCost
 from archsim.system.llm.mixed import (
     Share,
@@ -32,7 +29,8 @@ from archsim.system.llm.mixed import (
     row_count,
 )
 from archsim.system.llm.plan import PLACED, Plan
-from archsim.system.llm.pricing import NOTHING, Price, Roofline, pricer_for
+from archsim.system.llm.pricing import NOTHING, Price
+from archsim.system.llm.resolved import Resolved, resolved
 from archsim.system.llm.rows import Plans, check, excesses
 from archsim.system.llm.spatial import mapped_pricer
 from archsim.system.llm.tiers import tier_path
@@ -48,7 +46,7 @@ BLOCK = 1024
 
 def evaluate_step(
     model: LanguageModel | str,
-    machine: Machine | str,
+    machine: Machine | Resolved | str,
     *,
     phase: str = "decode",
     batch: ArrayLike = 1,
@@ -67,7 +65,8 @@ def evaluate_step(
 
     Args:
         model: A model, the name of a shipped one, or a config.
-        machine: A machine, the name of a shipped one (``h100x8``), or a file.
+        machine: A machine, the name of a shipped one (``h100x8``), or a file; or designs resolved
+            before (``resolved``), which then have their bits and overrides.
         phase: ``prefill`` or ``decode``.
         batch: Requests.
         context: Tokens in each one's cache after the step.
@@ -107,6 +106,11 @@ def evaluate_step(
         model = load_model(model)
     if isinstance(machine, str):
         machine = load_machine(machine)
+    ready = machine if isinstance(machine, Resolved) else None
+    if isinstance(machine, Resolved):
+        if bits is not None or overrides:
+            raise InputError("resolved designs have their bits and overrides", field="overrides")
+        machine = machine.machine
     if phase not in PHASES:
         raise InputError("no such phase", field="phase", found=phase, expected=" or ".join(PHASES))
     if not 1 <= imbalance <= 1e6:
@@ -122,49 +126,30 @@ def evaluate_step(
         for where, kind in zip(places, kinds, strict=True)
         for name, column in kind.items()
     }
+    if ready is not None:
+        columns["machine"] = ready.node.devices
     rows = row_count({**columns, **given, **plans.columns})
     if (sum(kind["batch"] for kind in kinds) < 1).any():
         raise InputError("a step needs at least one request", field="batch")
     costs = []
-    for start in range(0, rows, BLOCK):
-        some = slice(start, min(start + BLOCK, rows))
+    length = BLOCK if ready is None else rows
+    for start in range(0, rows, length):
+        some = slice(start, min(start + length, rows))
         many = some.stop - some.start
 
         def block(columns: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
             return {n: c[some] if len(c) == rows else c for n, c in columns.items()}  # noqa: B023
 
-        node, links, pricer, idle_w = _figures(machine, bits or Bits(), block(given))
+        had = ready or resolved(machine, bits or Bits(), block(given))
         if effort is not None:
-            pricer = mapped_pricer(machine, bits or Bits(), effort, bool(given))
+            had = replace(had, pricer=mapped_pricer(machine, had.pricer.bits, effort, bool(given)))
         part = Plans(block(plans.columns))
         if strict:
-            check(part, machine, node, model.architecture, model.name)
+            check(part, machine, had.node, model.architecture, model.name)
         sizes = [{n: np.broadcast_to(c, (many,)) for n, c in block(kind).items()} for kind in kinds]
-        work = _Evaluation(
-            model, machine, phase, sizes, part.spread(many), node, links, pricer, idle_w, imbalance
-        )
+        work = _Evaluation(model, phase, sizes, part.spread(many), had, imbalance)
         costs.append(work.cost(all_logits))
     return StepCost.joined(costs)
-
-
-def _figures(
-    machine: Machine, bits: Bits, overrides: Mapping[str, NDArray[Any]]
-) -> tuple[NodeTable, list[Level], Roofline, Floats]:
-    return _resolved(machine, bits, overrides) if overrides else _shipped(machine, bits)
-
-
-@lru_cache(maxsize=64)
-def _shipped(machine: Machine, bits: Bits) -> tuple[NodeTable, list[Level], Roofline, Floats]:
-    """What of a machine stays the same from step to step; nothing changes them."""
-    return _resolved(machine, bits, {})
-
-
-def _resolved(
-    machine: Machine, bits: Bits, overrides: Mapping[str, NDArray[Any]]
-) -> tuple[NodeTable, list[Level], Roofline, Floats]:
-    node = resolve_node(machine, overrides)
-    idle_w = bill(machine, node).idle_w
-    return node, collectives.levels(machine, node), pricer_for(machine, node, bits), idle_w
 
 
 @dataclass(frozen=True, eq=False)
@@ -188,20 +173,17 @@ class _Evaluation:
     def __init__(
         self,
         model: LanguageModel,
-        machine: Machine,
         phase: str,
         kinds: Sequence[Mapping[str, Floats]],
         plans: Plans,
-        node: NodeTable,
-        links: list[Level],
-        pricer: Roofline,
-        idle_w: Floats,
+        had: Resolved,
         imbalance: float,
     ) -> None:
-        self.model, self.machine, self.phase = model, machine, phase
-        self.plans, self.bits = plans, pricer.bits
+        self.model, self.machine, self.phase = model, had.machine, phase
+        self.plans, self.bits = plans, had.pricer.bits
         self.tokens = sum(kind["batch"] * kind["new"] for kind in kinds)
-        self.node, self.links, self.pricer, self.idle_w = node, links, pricer, idle_w
+        self.node, self.links, self.pricer = had.node, had.links, had.pricer
+        self.idle_w = had.bill.idle_w
         self.pipeline, self.micro = plans["pipeline"], plans["micro_batches"]
         self.devices = plans.devices
         self.stage_devices = plans.group

@@ -15,11 +15,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from archsim.hardware import Machine, resolve_node
-from archsim.hardware.carbon import Bill, bill, ownership
+from archsim.hardware import Machine
+from archsim.hardware.carbon import Bill, ownership
 from archsim.system.llm.cost import StepCost
-from archsim.system.llm.evaluate import evaluate_step
+from archsim.system.llm.evaluate import BLOCK, evaluate_step
 from archsim.system.llm.experts import Composition, CompositionCost, evaluate_compositions
+from archsim.system.llm.resolved import Resolved, resolved
 from archsim.system.llm.rows import Plans
 from archsim.workload.language import LanguageModel
 from archsim.workload.steps import Bits
@@ -52,6 +53,10 @@ METRICS: tuple[str, ...] = (
 #: Metrics that only some kinds of steps have.
 _OF_PHASE = {"ttft_s": "prefill", "tpot_s": "decode", "switch_s": "experts",
              "missing_share": "experts"}  # fmt: skip
+
+
+#: What columns of a batch of designs are of.
+KINDS = ("hardware", "plan", "size")
 
 
 @dataclass(frozen=True)
@@ -99,14 +104,28 @@ class Served:
         metrics: Array [B] by name, see :data:`METRICS`.
         excess: By reason, what a design asks for beyond what there is: logarithms of asked over
             had, or shares; 0 where nothing.
-        steps: Cost of every step of the mix.
-        bill: What the machines are bought as.
+        steps: Cost of every step of the mix (of the first ``BLOCK`` designs).
+        bill: What the machines are bought as (of these, too).
     """
 
     metrics: dict[str, Floats]
     excess: dict[str, Floats]
     steps: tuple[StepCost | CompositionCost, ...] = field(repr=False)
     bill: Bill = field(repr=False)
+
+    @classmethod
+    def joined(cls, parts: Sequence[Served]) -> Served:
+        """Blocks of designs one after the other; the steps' costs are of the first block."""
+        if len(parts) == 1:
+            return parts[0]
+        tables = [
+            {
+                n: np.concatenate([getattr(p, name)[n] for p in parts])
+                for n in getattr(parts[0], name)
+            }
+            for name in ("metrics", "excess")
+        ]
+        return cls(tables[0], tables[1], parts[0].steps, parts[0].bill)
 
     @property
     def violation(self) -> Floats:
@@ -159,10 +178,26 @@ class Serving:
         Raises:
             InputError: A path, a field or a value that cannot be.
         """
-        costs = [self._cost(step, hardware, plan, sizes or {}) for step in self.steps]
-        node = resolve_node(self.machine, hardware)
-        had = bill(self.machine, node)
-        rows = max(len(had.area_mm2), *(len(cost.latency_s) for cost in costs))
+        columns = {("hardware", n): np.atleast_1d(v) for n, v in hardware.items()}
+        columns |= {("plan", n): c for n, c in Plans.of(plan).columns.items()}
+        columns |= {("size", n): np.atleast_1d(v) for n, v in (sizes or {}).items()}
+        rows = max((len(c) for c in columns.values()), default=1)
+        blocks = []
+        for start in range(0, rows, BLOCK):
+            some = slice(start, start + BLOCK)
+            part = {n: c[some] if len(c) == rows else c for n, c in columns.items()}
+            of = {kind: {n: c for (k, n), c in part.items() if k == kind} for kind in KINDS}
+            blocks.append(self._block(of["hardware"], Plans(of["plan"]), of["size"]))
+        return Served.joined(blocks)
+
+    def _block(
+        self, hardware: Mapping[str, ArrayLike], plan: Plans,
+        sizes: Mapping[Any, ArrayLike],
+    ) -> Served:  # fmt: skip
+        ready = resolved(self.machine, self.bits, hardware)
+        costs = [self._cost(step, ready, hardware, plan, sizes) for step in self.steps]
+        node, had = ready.node, ready.bill
+        rows = max(node.designs, *(len(cost.latency_s) for cost in costs))
         metrics = self._metrics(costs, had)
         metrics["devices"] = node.devices
         spread = {
@@ -174,8 +209,8 @@ class Serving:
         return Served(spread, excess, tuple(costs), had)
 
     def _cost(
-        self, step: ServedStep, hardware: Mapping[str, ArrayLike], plan: Any,
-        sizes: Mapping[tuple[str, str], ArrayLike],
+        self, step: ServedStep, ready: Resolved, hardware: Mapping[str, ArrayLike], plan: Plans,
+        sizes: Mapping[Any, ArrayLike],
     ) -> StepCost | CompositionCost:  # fmt: skip
         own = {
             name: sizes.get((step.label, name), getattr(step, name))
@@ -187,8 +222,8 @@ class Serving:
                 overrides=hardware,
             )  # fmt: skip
         return evaluate_step(
-            step.model, self.machine, phase=step.phase, **own, new=step.new, plan=plan,
-            bits=self.bits, imbalance=step.imbalance, overrides=hardware, strict=False,
+            step.model, ready, phase=step.phase, **own, new=step.new, plan=plan,
+            imbalance=step.imbalance, strict=False,
         )  # fmt: skip
 
     def _metrics(self, costs: Sequence[StepCost | CompositionCost], had: Bill) -> dict[str, Floats]:
