@@ -104,7 +104,9 @@ def serve(
     """One step of a language model on a machine's devices (`archsim evaluate`)."""
     from archsim.errors import InputError
     from archsim.hardware import load_machine
+    from archsim.hardware.carbon import ownership
     from archsim.system.llm import Plan, Share, evaluate_step
+    from archsim.system.llm.advice import savings
     from archsim.workload import load_model
 
     for option, value in unused.items():
@@ -113,22 +115,38 @@ def serve(
     found, chip = load_model(model), load_machine(machine)
     if phase is None:
         phase = "decode" if found.architecture.causal else "prefill"
-    cost = evaluate_step(
-        found,
-        chip,
-        phase=phase,
-        batch=batch or 1,
-        context=found.image_tokens or context or 4096,
-        plan=Plan.parse(plan) if plan else Plan(tensor=chip.instances()),
-        beside=[Share(r.count, r.new, r.context) for r in map(_request, beside or ())],
-        effort=effort,
-    )
+    step: dict[str, Any] = {
+        "phase": phase,
+        "batch": batch or 1,
+        "context": found.image_tokens or context or 4096,
+        "plan": Plan.parse(plan) if plan else Plan(tensor=chip.instances()),
+        "beside": [Share(r.count, r.new, r.context) for r in map(_request, beside or ())],
+    }
+    cost = evaluate_step(found, chip, effort=effort, **step)
+    owned = ownership(chip, float(cost.power_w[0]))
+    paid = {
+        "dollars_per_hour": float(owned.usd_per_s[0]) * 3600.0,
+        "dollars_per_mtoken": float(owned.usd_per_s[0] / cost.tokens_per_s[0]) * 1e6,
+        "carbon_g_per_mtoken": float(owned.kg_co2e_per_s[0] / cost.tokens_per_s[0]) * 1e9,
+    }
+    # mapping every product anew for each change would take minutes
+    saved = {} if effort else savings(found, chip, **step)
     if as_json:
         import json
 
-        typer.echo(json.dumps(cost.to_dict(), indent=2, allow_nan=False))
+        data = {**cost.to_dict(), **paid, "savings_of_10_percent": saved}
+        typer.echo(json.dumps(data, indent=2, allow_nan=False))
         return
     typer.echo(cost.explain())
+    if owned.price_usd[0] > 0:
+        typer.echo(
+            f"{'cost':24}{paid['dollars_per_hour']:,.2f} $/h, "
+            f"{paid['dollars_per_mtoken']:,.3g} $ and "
+            f"{paid['carbon_g_per_mtoken'] / 1e3:,.3g} kg CO2e a million tokens"
+        )
+    shown = [f"{name} -{share:.1%}" for name, share in saved.items() if share >= 5e-4]
+    if not effort:
+        typer.echo(f"{'with 10 % better':24}{', '.join(shown[:6]) or 'nothing saves time'}")
     if calls:
         for name, seconds in sorted(cost.calls_s.items(), key=lambda call: -call[1][0]):
             typer.echo(f"  {name:28}{seconds[0] * 1e6:12,.1f} us")

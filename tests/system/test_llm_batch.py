@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from archsim.errors import InputError
 from archsim.hardware import load_machine
 from archsim.system.llm import Plan, Plans, evaluate_step
+from archsim.system.llm.advice import savings
 from archsim.system.llm.evaluate import BLOCK
 from archsim.system.llm.resolved import resolved
 from archsim.workload import Bits, load_model
@@ -272,3 +273,23 @@ def test_bits_and_plans_of_one_row_stay_what_they_were():
     assert Plans.of(plan).text() == str(plan)
     narrow = evaluate_step("llama-3-8b", "h100", bits=Bits(weight=4), overrides={"clock_hz": 1e9})
     assert narrow.latency_s[0] < evaluate_step("llama-3-8b", "h100").latency_s[0]
+
+
+def test_advice_is_the_step_on_the_better_machine():
+    machine = load_machine("h100x8")
+    options = {"batch": 8, "context": 4096, "plan": "tp8+weights=host_dram:0.2"}
+    base = evaluate_step("llama-3-70b", machine, **options).latency_s[0]
+    saved = savings("llama-3-70b", machine, **options)
+    assert list(saved.values()) == sorted(saved.values(), reverse=True)
+    path = "tiers.hbm.bandwidth_bytes_per_s"
+    better = evaluate_step("llama-3-70b", machine, overrides={path: 3.352e12 * 1.1}, **options)
+    assert saved["hbm bandwidth"] == pytest.approx(1 - better.latency_s[0] / base)
+    assert saved["pcie bandwidth"] > 0.05  # weights are waited for
+    assert "nvme bandwidth" not in saved
+    sms = {"engines.sm.sms": 146, "engines.sm.rates.bf16.flops_per_s": 989.4e12 * 146 / 132}
+    options = {"batch": 4, "context": 4096, "plan": "tp8", "phase": "prefill"}
+    base, wide = (evaluate_step("llama-3-70b", machine, overrides=o, **options).latency_s[0]
+                  for o in ({}, sms))  # fmt: skip
+    found = savings("llama-3-70b", machine, **options)
+    assert found["SMs"] == pytest.approx(1 - wide / base)
+    assert savings("llama-2-7b", load_machine("sn40lx8"), plan="tp8")["hbm bandwidth"] > 0.05
