@@ -116,8 +116,13 @@ def bill(machine: Machine, node: NodeTable | None = None) -> Bill:
             if field == "price_usd":
                 before = np.where(shipped.tiers[name]["bought_apart"] > 0, 0.0, before)
             more[field] = more[field] + (tier[field] - before) * tier["instances"]
+    # Units that compute in memory lie on dies of their own, in no part of the machine.
+    inside = sum(
+        (e["area_mm2"] * e["instances"] for e in node.engines.values() if "bandwidth_factor" in e),
+        np.zeros(node.designs),
+    )
     return Bill(
-        np.maximum(parts("die_area_mm2") + more["phy_area_mm2"], 0.0),
+        np.maximum(parts("die_area_mm2") + more["phy_area_mm2"] + inside, 0.0),
         np.maximum(parts("price_usd") + more["price_usd"], 0.0),
         np.maximum(parts("idle_w") + more["background_power_w"], 0.0),
         parts("tdp_w"),

@@ -15,8 +15,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from archsim.errors import InputError
 from archsim.hardware import Machine, NodeTable, resolve_node
-from archsim.hardware.pim import POLICIES
+from archsim.hardware.pim import POLICIES, PimEngine
 from archsim.system.llm.calls import Call
 from archsim.system.llm.collectives import Level
 from archsim.system.llm.pricing import Price, Roofline
@@ -27,6 +28,21 @@ Floats = NDArray[np.float64]
 _OFFLOAD, _SPLIT = POLICIES.index("offload"), POLICIES.index("split")
 #: Kinds of calls that memories can take.
 TAKEN = ("gemm", "moe", "attention", "latent")
+
+
+def pim_engine(machine: Machine) -> PimEngine:
+    """The memory's units of a machine.
+
+    Raises:
+        InputError: It has none.
+    """
+    for engine in machine.engines:
+        if isinstance(engine, PimEngine):
+            return engine
+    raise InputError(
+        "this machine has no memory that computes", source=machine.name, field="engines",
+        expected="an engine of kind pim",
+    )  # fmt: skip
 
 
 def expert_loads(experts: Floats, pairs: Floats) -> Floats:
@@ -313,14 +329,17 @@ def inside_product(
 
     Returns:
         ``delay_s``, ``energy_j``, ``area_mm2`` and ``edap`` (their product), float64[B].
+
+    Raises:
+        InputError: The machine has no ``pim`` engine.
     """
+    engine = pim_engine(machine)
     node = resolve_node(machine)
     bits = Bits()
     pricer = PimPricer(Roofline(machine, node, bits), machine, node, bits)
     held = float(outputs * width) * bits.weight / 8.0
     # Operands are in the units' buffers, as in Duplex's figure.
     price = pricer.inside(2.0 * tokens * outputs * width, held, np.zeros_like(tokens))
-    engine = next(e.name for e in machine.engines if e.kind == "pim")
-    area = node.engines[engine]["area_mm2"]
+    area = node.engines[engine.name]["area_mm2"]
     edap = price.joules * price.seconds * area
     return {"delay_s": price.seconds, "energy_j": price.joules, "area_mm2": area, "edap": edap}

@@ -1,0 +1,396 @@
+"""``archsim pim``: memories that compute, from single kernels to whole models."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+pim = typer.Typer(
+    name="pim",
+    help="Memories that compute: kernels at command level, what runs where, what it costs.",
+    no_args_is_help=True,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Workload = Annotated[str, typer.Option("--workload", "-w", help="Language model.")]
+MachineName = Annotated[str, typer.Option("--machine", "-m", help="Machine with a pim engine.")]
+PlanText = Annotated[str | None, typer.Option(help="Plan; default one device a head group (tpN).")]
+Batches = Annotated[str, typer.Option(help="Batches, joined by commas.")]
+Contexts = Annotated[str, typer.Option(help="Tokens of context, joined by commas.")]
+Out = Annotated[Path | None, typer.Option("--out", "-o", help="PNG file to draw.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+BATCHES = "1,2,4,8,16,32,64,128,256,512"
+CONTEXTS = "256,512,1024,2048,4096,8192,16384,32768"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this module."""
+    app.add_typer(pim, name="pim", rich_help_panel="Model")
+
+
+def _numbers(text: str, name: str) -> list[int]:
+    from archsim.errors import InputError
+
+    try:
+        found = [int(part) for part in text.split(",")]
+    except ValueError:
+        found = []
+    if not found or min(found) < 1 or len(found) > 64:
+        raise InputError(
+            "cannot read the numbers", field=name, found=text, expected="such as 1,8,64"
+        )
+    return sorted(set(found))
+
+
+def _print(value: Any) -> None:
+    import json
+
+    typer.echo(json.dumps(value, indent=2, allow_nan=False))
+
+
+def _table(heads: list[str], rows: list[list[str]], title: str) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    for index, head in enumerate(heads):
+        table.add_column(head, justify="right" if index else "left", no_wrap=not index)
+    for row in rows:
+        table.add_row(*row)
+    Console(width=140).print(table)
+
+
+def _machine(name: str, plan: str | None) -> tuple[Any, str]:
+    from archsim.hardware import load_machine
+
+    found = load_machine(name)
+    return found, plan or f"tp{found.instances()}"
+
+
+@pim.command()
+def products(as_json: Json = False) -> None:
+    """Shipped memories that compute, with their peak figures."""
+    from archsim.models.pim import available_products, load_product
+
+    found = [load_product(name) for name in available_products()]
+    if as_json:
+        _print([
+            {"name": p.name, "title": p.title, "level": p.units.level, "scale": p.scale,
+             "bandwidth_bytes_per_s": p.bandwidth_bytes_per_s, "flops_per_s": p.flops_per_s,
+             "read_pj_per_bit": p.energy.to_unit(p.units.level), "memory": p.memory}
+            for p in found
+        ])  # fmt: skip
+        return
+    rows = [
+        [p.name, p.units.level, f"{p.scale:.3g}x", f"{p.bandwidth_bytes_per_s / 1e12:.3g} TB/s",
+         f"{p.flops_per_s / 1e12:.3g} TFLOPS", f"{p.energy.to_unit(p.units.level):.3g} pJ/b",
+         f"{p.channels * p.stacks} x {p.memory}"]
+        for p in found
+    ]  # fmt: skip
+    heads = ["product", "level", "over pins", "inside", "peak", "to units", "channels"]
+    _table(heads, rows, "Memories that compute (in open rows)")
+
+
+@pim.command()
+def kernel(
+    product: Annotated[str, typer.Argument(help="Shipped product, or a file.")],
+    m: Annotated[int, typer.Option("--m", min=1, help="Vectors (tokens).")] = 1,
+    n: Annotated[int, typer.Option("--n", min=1, help="Outputs.")] = 4096,
+    k: Annotated[int, typer.Option("--k", min=1, help="Elements of a vector.")] = 4096,
+    log: Annotated[
+        Path | None, typer.Option("--log", help="CSV file for every command of a channel.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """A matrix product on a memory's units, command by command, beside its closed form."""
+    from archsim.models.dram.checker import violations
+    from archsim.models.dram.layout import COMMANDS
+    from archsim.models.pim import closed_form, load_product, run_kernel
+
+    found = load_product(product)
+    done = run_kernel(found, m, n, k, log=log is not None)
+    closed = closed_form(found, m, n, k)
+    if log is not None and done.log is not None:
+        lines = ["cycle,command,bank,row,line"]
+        for cycle, command, *rest in done.log.tolist():
+            lines.append(",".join([str(cycle), COMMANDS[command], *map(str, rest)]))
+        log.write_text("\n".join(lines) + "\n")
+    figures: dict[str, Any] = {
+        "product": found.name,
+        "cycles": done.cycles,
+        "time_s": done.time_s,
+        "closed_form_cycles": float(closed.cycles[0]),
+        "bandwidth_bytes_per_s": done.bandwidth_bytes_per_s,
+        "energy_j": done.energy_j,
+        "energy_parts_j": done.energy_parts_j,
+        "commands": {name: many for name, many in done.commands.items() if many},
+        "cycles_by_cause": {name: float(v[0]) for name, v in closed.parts.items()},
+    }
+    if done.log is not None:
+        figures["rules_broken"] = len(violations(found.spec, done.log))
+    if as_json:
+        _print(figures)
+        return
+    size = f"{m} x {k} by {k} x {n}"
+    off = closed.cycles[0] / done.cycles - 1.0
+    typer.echo(f"{found.title}: {size}")
+    typer.echo(f"{'time':16}{done.time_s * 1e6:,.3f} us   {done.cycles:,} cycles of a channel")
+    typer.echo(f"{'closed form':16}{closed.cycles[0]:,.0f} cycles ({off:+.1%})")
+    typer.echo(
+        f"{'bandwidth':16}{done.bandwidth_bytes_per_s / 1e12:.3f} TB/s inside, of "
+        f"{found.bandwidth_bytes_per_s / 1e12:.3f} in open rows"
+    )
+    for title, parts, total, unit, scale in (
+        ("cycles by cause", figures["cycles_by_cause"], closed.cycles[0], "", 1.0),
+        ("energy", done.energy_parts_j, done.energy_j, " uJ", 1e6),
+    ):
+        shown = [
+            f"{name} {value * scale:,.3g}{unit} ({value / total:.0%})"
+            for name, value in sorted(parts.items(), key=lambda part: -part[1])
+            if value > 0
+        ]
+        typer.echo(f"{title:16}{', '.join(shown)}")
+    commands = ", ".join(f"{name} {many:,}" for name, many in figures["commands"].items())
+    typer.echo(f"{'commands':16}{commands}")
+    if log is not None:
+        typer.echo(f"wrote {log} ({figures['rules_broken']} rules of the memory broken)")
+
+
+@pim.command("map")
+def map_(
+    workload: Workload = "mixtral-8x7b",
+    machine: MachineName = "duplexx4",
+    plan: PlanText = None,
+    batch: Batches = BATCHES,
+    context: Contexts = CONTEXTS,
+    out: Out = None,
+    as_json: Json = False,
+) -> None:
+    """Which operations of decoding belong in the memory, over batch and context."""
+    import numpy as np
+
+    from archsim.system.llm.offload import by_operation, gains, placements
+
+    found, laid = _machine(machine, plan)
+    batches, contexts = _numbers(batch, "--batch"), _numbers(context, "--context")
+    b, c = (a.ravel() for a in np.meshgrid(batches, contexts, indexing="ij"))
+    placed = by_operation(placements(workload, found, batch=b, context=c, plan=laid))
+    whole = gains(workload, found, batches, contexts, plan=laid)
+    if as_json:
+        _print({
+            "workload": workload, "machine": found.name, "plan": laid, "batch": b.tolist(),
+            "context": c.tolist(), "speed": whole.speed[0].ravel().tolist(),
+            "energy": whole.energy[0].ravel().tolist(), "fits": whole.fits[0].ravel().tolist(),
+            "operations": {
+                name: {"share_in_memory": p.share.tolist(), "op_per_byte": p.intensity.tolist(),
+                       "seconds": p.seconds.tolist()}
+                for name, p in placed.items()
+            },
+        })  # fmt: skip
+    else:
+        middle = len(contexts) // 2
+        rows = []
+        for place, size in enumerate(batches):
+            at = place * len(contexts) + middle
+            cells = [
+                f"{_engine(float(p.share[at]))} ({p.intensity[at]:.3g})" for p in placed.values()
+            ]
+            speed, energy = whole.speed[0][place, middle], whole.energy[0][place, middle]
+            rows.append([str(size), *cells, f"{speed:.2f}x", f"{energy - 1:+.0%}"])
+        title = (
+            f"{workload} on {found.name}, plan {laid}, decoding at {contexts[middle]:,} tokens: "
+            "where operations run (operations a byte)"
+        )
+        _table(["batch", *placed, "speed", "energy"], rows, title)
+    if out is not None:
+        from archsim.explore.pim_plots import plot_map
+
+        plot_map(placed, batches, contexts, out, f"{workload} on {found.name}, {laid}: decoding")
+        _said(out, as_json)
+
+
+def _engine(share: float) -> str:
+    if share <= 0.005:
+        return "processor"
+    return "memory" if share >= 0.995 else f"{share:.0%} memory"
+
+
+def _said(path: Path, quiet: bool) -> None:
+    if not quiet:
+        typer.echo(f"wrote {path}")
+
+
+@pim.command()
+def pays(
+    workload: Workload = "llama-3-70b",
+    machine: MachineName = "duplexx4",
+    plan: PlanText = None,
+    batch: Batches = BATCHES,
+    context: Contexts = CONTEXTS,
+    group: Annotated[
+        str, typer.Option(help="Query heads a key head, joined by commas; 0 as published.")
+    ] = "0",
+    out: Out = None,
+    as_json: Json = False,
+) -> None:
+    """Where memories that compute stop paying: speed over batch, context and group size."""
+    from archsim.system.llm.offload import gains
+
+    found, laid = _machine(machine, plan)
+    groups = [0] if group == "0" else _numbers(group, "--group")
+    batches, contexts = _numbers(batch, "--batch"), _numbers(context, "--context")
+    whole = gains(workload, found, batches, contexts, groups, laid)
+    if as_json:
+        _print({
+            "workload": workload, "machine": found.name, "plan": laid, "batch": batches,
+            "context": contexts, "group": groups, "speed": whole.speed.tolist(),
+            "energy": whole.energy.tolist(), "fits": whole.fits.tolist(),
+        })  # fmt: skip
+    else:
+        for place, size in enumerate(groups):
+            rows = [
+                [f"{b:,}", *(f"{whole.speed[place, i, j]:.2f}" + ("" if fits else "*")
+                             for j, fits in enumerate(whole.fits[place, i]))]
+                for i, b in enumerate(batches)
+            ]  # fmt: skip
+            said = f"{size} query heads a key head" if size else "heads as published"
+            title = f"{workload} on {found.name}, plan {laid}: speed over no units, {said}"
+            _table(["batch", *(f"{c:,} tokens" for c in contexts)], rows, title)
+        if (~whole.fits).any():
+            typer.echo("* caches do not fit")
+    if out is not None:
+        from archsim.explore.pim_plots import plot_gains
+
+        plot_gains(whole, out, f"{workload} on {found.name}, {laid}: gain of units in memory")
+        _said(out, as_json)
+
+
+@pim.command()
+def steps(
+    workload: Workload = "mixtral-8x7b",
+    machine: MachineName = "duplexx4",
+    plan: PlanText = None,
+    batch: Batches = "1,8,32,128,512",
+    context: Annotated[int, typer.Option(min=1, help="Tokens of context.")] = 4096,
+    out: Out = None,
+    as_json: Json = False,
+) -> None:
+    """Time of decode steps by engine: processor, memory, both, links."""
+    from archsim.explore.pim_plots import engine_times, plot_engines
+    from archsim.system.llm.offload import placements
+
+    found, laid = _machine(machine, plan)
+    sizes = _numbers(batch, "--batch")
+    placed = {
+        f"batch {size:,}": placements(workload, found, batch=size, context=context, plan=laid)
+        for size in sizes
+    }
+    times = {name: engine_times(each) for name, each in placed.items()}
+    if as_json:
+        _print({"workload": workload, "machine": found.name, "plan": laid, "steps": times})
+    else:
+        rows = [
+            [name, f"{sum(parts.values()) * 1e3:,.3f} ms",
+             *(f"{value / sum(parts.values()):.0%}" for value in parts.values())]
+            for name, parts in times.items()
+        ]  # fmt: skip
+        heads = ["", "step", *next(iter(times.values()))]
+        _table(heads, rows, f"{workload} on {found.name}, plan {laid}, {context:,} tokens")
+    if out is not None:
+        plot_engines(placed, out, f"{workload} on {found.name}, {laid}, {context:,} tokens")
+        _said(out, as_json)
+
+
+@pim.command()
+def edap(
+    machines: Annotated[
+        str, typer.Option(help="Machines with pim engines, joined by commas.")
+    ] = "bank_pim,bankgroup_pim,duplex",
+    out: Out = None,
+    as_json: Json = False,
+) -> None:
+    """Energy x delay x area of units at several levels, by operations a byte."""
+    import numpy as np
+
+    from archsim.hardware import load_machine
+    from archsim.system.llm.pim import inside_product
+    from archsim.validate.papers.duplex import EDAP, OPS
+
+    tokens = np.array(OPS, float)
+    raw = {name: inside_product(load_machine(name), tokens)["edap"] for name in machines.split(",")}
+    worst = np.maximum.reduce(list(raw.values()))
+    ours = {name: values / worst for name, values in raw.items()}
+    if as_json:
+        _print({"op_per_byte": list(OPS), **{n: v.tolist() for n, v in ours.items()}})
+    else:
+        rows = [[name, *(f"{v:.2f}" for v in values)] for name, values in ours.items()]
+        _table(["over the worst", *(f"{x} op/B" for x in OPS)], rows, "EDAP, GEMM 16384 x 4096")
+    if out is not None:
+        from archsim.explore.pim_plots import plot_edap
+
+        plot_edap(ours, EDAP, OPS, out)
+        _said(out, as_json)
+
+
+@pim.command()
+def area(
+    workload: Workload = "mixtral-8x7b",
+    machine: MachineName = "duplexx4",
+    plan: PlanText = None,
+    batch: Annotated[int, typer.Option(min=1, help="Requests that decode.")] = 64,
+    prompt: Annotated[int, typer.Option(min=1, help="Tokens of a prompt.")] = 2048,
+    output: Annotated[int, typer.Option(min=1, help="Tokens of an answer.")] = 512,
+    room: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of the logic dies that units may take.")
+    ] = 0.25,
+    out: Out = None,
+    as_json: Json = False,
+) -> None:
+    """The best split of a device's area between processor and units in memory."""
+    import numpy as np
+
+    from archsim.explore.pim_plots import plot_area
+    from archsim.system.llm.offload import area_splits
+
+    found, laid = _machine(machine, plan)
+    kinds = [
+        {"phase": "prefill", "batch": 1, "context": prompt},
+        {"phase": "decode", "batch": batch, "context": prompt + output // 2},
+    ]
+    weights = [1.0, output / batch]  # device time of one request
+    split = area_splits(workload, found, kinds, plan=laid, room=room)
+    time = np.where(split.legal, split.latency_s @ np.array(weights), np.inf)
+    energy = split.energy_j @ np.array(weights)
+    order = np.argsort(time)[:5]
+    plain = int(np.flatnonzero((split.tsv == 0) | (split.macs == 0))[0])
+    designs = [
+        {"tsv": float(split.tsv[i]), "macs_a_stack": float(split.macs[i]),
+         "pim_mm2": float(split.pim_mm2[i]), "xpu_flops_per_s": float(split.xpu_flops_per_s[i]),
+         "s_a_request": float(time[i]), "j_a_request": float(energy[i])}
+        for i in (*order, plain)
+    ]  # fmt: skip
+    if as_json:
+        _print({"workload": workload, "machine": found.name, "area_mm2": split.area_mm2,
+                "best": designs[:-1], "without": designs[-1]})  # fmt: skip
+    else:
+        rows = [
+            [f"{d['tsv']:g}x", f"{d['macs_a_stack']:,.0f}", f"{d['pim_mm2']:.1f}",
+             f"{d['xpu_flops_per_s'] / 1e12:,.0f}", f"{d['s_a_request'] * 1e3:,.2f}",
+             f"{d['j_a_request']:.3g}"]
+            for d in designs
+        ]  # fmt: skip
+        rows[-1][0] = "no units"
+        heads = ["TSVs", "multipliers a stack", "mm2 in memory", "TFLOPS left", "ms a request",
+                 "J a request"]  # fmt: skip
+        title = (
+            f"{workload} on {found.name}, plan {laid}: {split.area_mm2:,.0f} mm2 a device, "
+            f"{prompt:,} in, {output:,} out, {batch:,} requests at a time"
+        )
+        _table(heads, rows, title)
+    if out is not None:
+        plot_area(split, weights, out, f"{workload}: {prompt:,} in, {output:,} out, batch {batch}")
+        _said(out, as_json)
