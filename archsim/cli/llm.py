@@ -98,6 +98,9 @@ def train(
     serial: Annotated[
         bool, typer.Option("--serial", help="Nothing moves beside the passes.")
     ] = False,
+    dual: Annotated[
+        bool, typer.Option("--dual", help="Experts' exchange beside another micro-batch's work.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """A training step: passes, update, and where weights, states and activations lie.
@@ -110,6 +113,7 @@ def train(
     how = Training(
         zero=zero, rematerialise=not keep, schedule=schedule, states=states,
         device_share=device_share, activations=activations, overlap=not serial,
+        dual=dual,
     )  # fmt: skip
     cost = evaluate_training(model, chip, batch=batch, context=context, plan=laid, how=how)
     extra = {"latency_s": cost.latency_s, "fits": cost.fits, "tokens_per_s": cost.tokens_per_s}

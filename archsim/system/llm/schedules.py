@@ -47,11 +47,15 @@ def bubble_share(stages: int, micro_batches: int) -> float:
     return (stages - 1) / (micro_batches + stages - 1)
 
 
-def balanced(works: Sequence[float], stages: int) -> list[float]:
+def balanced(works: Sequence[float], stages: int) -> list[slice]:
     """Consecutive pieces of work cut into stages whose longest is as short as can be.
 
+    Returns:
+        Which pieces each stage has.
+
     Example:
-        >>> balanced([1.0, 1.0, 1.0, 3.0], 2)
+        >>> works = [1.0, 1.0, 1.0, 3.0]
+        >>> [sum(works[stage]) for stage in balanced(works, 2)]
         [3.0, 3.0]
     """
     sums = [0.0, *accumulate(works)]
@@ -68,12 +72,12 @@ def balanced(works: Sequence[float], stages: int) -> list[float]:
             cut.append(begin)
         best.append(now)
         begins.append(cut)
-    times, end = [], len(works)
+    found, end = [], len(works)
     for stage in reversed(range(stages)):
         begin = begins[stage][end]
-        times.append(sums[end] - sums[begin])
+        found.append(slice(begin, end))
         end = begin
-    return times[::-1]
+    return found[::-1]
 
 
 def _order(schedule: str, stage: int, stages: int, micro: int) -> list[tuple[str, int]]:

@@ -26,6 +26,7 @@ from archsim.system.llm.plan import Plan
 from archsim.system.llm.pricing import Roofline, pricer_for
 from archsim.system.llm.schedules import SCHEDULES, balanced, walk
 from archsim.system.llm.tiers import Path, tier_path
+from archsim.workload.architecture import Experts
 from archsim.workload.huggingface import load_model
 from archsim.workload.language import LanguageModel
 from archsim.workload.steps import Bits
@@ -58,6 +59,8 @@ class Training:
         blocking: The backward pass waits for every copy of gradients to the host.
         activations: Tier that kept inputs go to in the forward and come from in the backward pass.
         overlap: Collectives and kept inputs move beside the work of other layers.
+        dual: Two micro-batches run in turn, so that the exchange of one's experts is beside the
+            work of the other (DualPipe, DeepSeek-V3, arXiv 2412.19437).
     """
 
     zero: int = 0
@@ -69,6 +72,7 @@ class Training:
     blocking: bool = False
     activations: str | None = None
     overlap: bool = True
+    dual: bool = False
 
     def __post_init__(self) -> None:
         if self.zero not in (0, 1, 2, 3):
@@ -190,6 +194,16 @@ def evaluate_training(
     return _Step(model, found, plan, how or Training(), bits or Bits(), batch, context).cost()
 
 
+def _routed(model: LanguageModel) -> float:
+    """Parameters of all experts that tokens are sent to."""
+    width = model.architecture.width
+    parts = [layer.ffn for layer in model.architecture.layers]
+    return float(sum(
+        ffn.experts * (2 + ffn.gated) * ffn.width * width
+        for ffn in parts if isinstance(ffn, Experts)
+    ))  # fmt: skip
+
+
 class _Step:
     """One step of training."""
 
@@ -210,21 +224,41 @@ class _Step:
         evaluate_step(model, machine, phase="prefill", batch=many, context=context, plan=plan)
         self.layers = len(model.architecture.layers)
         self.rows = -(-many // plan.data) * context
-        share = model.parameters / (plan.tensor * plan.pipeline)
-        self.parameters = share  # of one stage's device, before ZeRO
-        self.owned = share / (plan.data if how.zero else 1)  # that a device updates
+        # Of one stage's device: what all groups hold alike, before ZeRO, and experts, which are
+        # dealt out and cut over all devices of a stage.
+        self.routed = _routed(model) / (plan.devices)
+        self.parameters = (model.parameters - _routed(model)) / (plan.tensor * plan.pipeline)
+        self.owned = self.parameters / (plan.data if how.zero else 1) + self.routed
         self.weight, self.act = bits.weight / 8.0, bits.activation / 8.0
 
     # ----------------------------------------------------------------------------- the passes
 
-    def stages(self) -> list[float]:
-        """Forward time of each stage for one micro-batch: layers and ends, cut most evenly."""
+    def stages(self) -> tuple[list[float], list[float], list[float]]:
+        """Forward, backward and what runs again of each stage, for one micro-batch.
+
+        Products run twice backward, for their data and their weights; sums and exchanges once, as
+        forward. Layers and ends are cut into stages most evenly; the ends do not run again.
+        """
         cost = self.pass_
         ends = {name: float(cost.calls_s[name][0]) for name in ("embedding", "final_norm", "head")
                 if name in cost.calls_s}  # fmt: skip
-        body = (float(cost.latency_s[0]) - sum(ends.values())) / self.layers
         first = ends.pop("embedding", 0.0)
-        return balanced([first, *[body] * self.layers, sum(ends.values())], self.plan.pipeline)
+        last = sum(ends.values())
+        exchanged = [float(v[0]) for name, v in cost.calls_s.items()
+                     if name.endswith((".dispatch", ".collect"))]  # fmt: skip
+        exchange = sum(exchanged) / self.layers
+        summed = float(cost.parts_s["collectives"][0]) / self.layers - exchange
+        kernels = (float(cost.latency_s[0]) - first - last) / self.layers - summed - exchange
+
+        def layer(times: float) -> float:
+            work = times * kernels + summed
+            return max(work, exchange) if self.how.dual else work + exchange
+
+        forward = [first, *[layer(1.0)] * self.layers, last]
+        backward = [2.0 * first, *[layer(2.0)] * self.layers, 2.0 * last]
+        again = [0.0, *[layer(1.0) * self.how.rematerialise] * self.layers, 0.0]
+        cuts = balanced(forward, self.plan.pipeline)
+        return tuple([sum(works[cut]) for cut in cuts] for works in (forward, backward, again))  # type: ignore[return-value]
 
     def over_data(self, moved: float, calls: int) -> float:
         """All-reduce of bytes over the groups of data parallelism, in so many calls."""
@@ -261,16 +295,15 @@ class _Step:
             kept, home = self.kept_input() * calls, self.pricer.tier_name
             out = float(self.path(home, how.activations).seconds(kept)[0])
             back = float(self.path(how.activations, home).seconds(kept)[0])
-        works = self.stages()
+        works, behind, again = self.stages()
         forward = [self.beside(work, gather + out) for work in works]
         # Gradients of ZeRO 2 and 3 are scattered by every micro-batch, else reduced at the end.
         reduced = (
             0.5 * self.over_data(self.parameters * self.weight, calls) if how.zero > 1 else 0.0
         )
-        again = [work if how.rematerialise else 0.0 for work in works]
         backward = [
-            self.beside(2.0 * work + more, gather + back + reduced) - more
-            for work, more in zip(works, again, strict=True)
+            self.beside(work + more, gather + back + reduced) - more
+            for work, more in zip(behind, again, strict=True)
         ]
         handed = self.rows * self.model.architecture.width * self.act / plan.tensor
         links = collectives.levels(self.machine, self.node)
@@ -346,15 +379,15 @@ class _Step:
         how, plan = self.how, self.plan
         cut = float(plan.data)
         layers = -(-self.layers // plan.pipeline)
-        whole = self.parameters * self.weight
+        whole, experts = self.parameters * self.weight, self.routed * self.weight
         kept = held * layers * self.kept_input()
         # What one layer works with: each product's operands, forward.
         layer = float(self.pass_.memory_bytes["workspace"][0])
         activations = layer + (kept if how.rematerialise else held * layers * self.full_layer())
         near = {
-            "weights": whole / cut + 2.0 * whole / layers if how.zero == 3 else whole,
-            "gradients": whole / cut if how.zero >= 2 else whole,
-            "states": self.parameters * STATE_BYTES / (cut if how.zero else 1.0),
+            "weights": (whole / cut + 2.0 * whole / layers if how.zero == 3 else whole) + experts,
+            "gradients": (whole / cut if how.zero >= 2 else whole) + experts,
+            "states": self.owned * STATE_BYTES,
             "activations": activations,
         }
         away: dict[str, float] = {}

@@ -80,6 +80,6 @@ def rows() -> Iterator[Row]:
 NOT_COMPUTED = (
     (
         "Insights: Qwen-72B 394 GFLOP/token, MPFT training rates",
-        "the config is not shipped; training across nodes is not modelled",
+        "the config is not shipped; DualPipe's reserved SMs and scaling in blocks are not modelled",
     ),
 )
