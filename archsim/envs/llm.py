@@ -74,8 +74,9 @@ class LLMProblem:
             self.serving = Serving(self.system, steps, spec.numbers(), spec.costs())
             self.metric_names = self.serving.metric_names
             plan = Plan.parse(spec.plan)
-            self._plan = {n: getattr(plan, n) for n in DEFAULTS}
-            shipped = self.serving.evaluate({}, self._derived({}, self._plan)).metrics
+            given = {name: getattr(plan, name) for name in DEFAULTS}
+            self._fixed = {name: ("" if v is None else v) for name, v in given.items()}
+            shipped = self._shipped().metrics
             self.reference_metrics = {name: float(shipped[name][0]) for name in self.metric_names}
             wanted = spec.objective.build()
             wanted.check_metrics(self.metric_names)
@@ -163,8 +164,25 @@ class LLMProblem:
                 ) else column  # fmt: skip
             if spec.size is not None:
                 sizes |= {(label, spec.size): column for label in self.scenario.labels(spec)}
-        fixed = {n: ("" if v is None else v) for n, v in self._plan.items()}
-        return self.serving.evaluate(hardware, self._derived(hardware, {**fixed, **plan}), sizes)
+        plan = self._derived(hardware, {**self._fixed, **plan})
+        return self.serving.evaluate(hardware, plan, sizes)
+
+    def _shipped(self) -> Served:
+        return self.serving.evaluate({}, self._derived({}, self._fixed))
+
+    def breakdown(self, design: np.ndarray | None) -> dict[str, dict[str, float]]:
+        """Where energy, time and area of a design go, for figures.
+
+        Args:
+            design: int64[P]; None is the machine as shipped.
+
+        Returns:
+            ``energy_j``, ``latency_s`` and ``area_mm2`` by component (time by what binds); each
+            sums to the metric of that name.
+        """
+        return (self._shipped() if design is None else self.served(design)).breakdown(
+            [step.weight for step in self.serving.steps]
+        )
 
     def _derived(self, hardware: Mapping[str, Any], plan: Mapping[str, Any]) -> dict[str, Any]:
         """A plan's columns with those that follow from others."""

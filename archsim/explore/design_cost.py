@@ -38,7 +38,7 @@ class DesignCost:
         energy_j: Component -> energy of the weighted mix of networks.
         latency_s: Binding limit -> time spent under it.
         area_mm2: Component -> area.
-        layers: All layers of all networks.
+        layers: All layers of all networks; none where there is no roofline to draw them under.
         peak_macs_per_s: Rate with every MAC busy.
         bandwidth_bytes_per_s: Of the backing tier.
         backing: Name of the backing tier.
@@ -48,10 +48,10 @@ class DesignCost:
     energy_j: dict[str, float]
     latency_s: dict[str, float]
     area_mm2: dict[str, float]
-    layers: tuple[Layer, ...]
-    peak_macs_per_s: float
-    bandwidth_bytes_per_s: float
-    backing: str
+    layers: tuple[Layer, ...] = ()
+    peak_macs_per_s: float = 0.0
+    bandwidth_bytes_per_s: float = 0.0
+    backing: str = ""
 
 
 def design_costs(results: Results) -> list[DesignCost]:
@@ -60,6 +60,14 @@ def design_costs(results: Results) -> list[DesignCost]:
     Empty where what is designed is no machine: a memory controller has no layers and no area.
     """
     opened = results.problem
+    if hasattr(opened.problem, "breakdown"):  # systems of language models
+        stand = standing_out(results)
+        made = [
+            DesignCost(role, **opened.problem.breakdown(results.indices[row]))
+            for role, row in stand.items()
+        ]
+        shipped = DesignCost(opened.problem.reference_name, **opened.problem.breakdown(None))
+        return [*made, shipped] if made else []
     if not hasattr(opened.problem, "machine"):
         return []
     machine = opened.problem.machine

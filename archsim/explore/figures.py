@@ -33,5 +33,6 @@ def plot_all(
     designs = design_costs(results)
     if designs:
         paths["breakdown"] = plot_breakdown(designs, folder / "breakdown.png")
+    if designs and designs[0].layers:
         paths["roofline"] = plot_roofline(designs[0], folder / "roofline.png")
     return paths

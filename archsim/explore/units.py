@@ -27,10 +27,10 @@ _PREFIXES = {
 _UNITS = {
     "tokens_per_s": ("tokens/s", True),
     "joules_per_token": ("J/token", True),
-    "dollars_per_hour": ("$/h", False),
-    "dollars_per_mtoken": ("$/M tokens", False),
+    "dollars_per_hour": ("USD/h", False),
+    "dollars_per_mtoken": ("USD/M tokens", False),
     "carbon_g_per_mtoken": ("g CO2e/M tokens", True),
-    "_usd": ("$", True),
+    "_usd": ("USD", True),
     "_kg": ("kg", False),
     "_bytes_per_s": ("B/s", True),
     "_per_s": ("/s", True),

@@ -271,3 +271,15 @@ def test_a_problem_takes_the_scenarios_of_its_kind_only() -> None:
         LLMProblem("smoke")
     with pytest.raises(InputError, match=r"archsim/LLMSystem-v0"):
         gym.make("archsim/Accelerator-v0", scenario=BASE)
+
+
+def test_breakdowns_sum_to_their_metrics(systems, designs, metrics) -> None:
+    for row in (0, 7, 31):
+        parts = systems.breakdown(designs[row])
+        for metric, by_component in parts.items():
+            assert sum(by_component.values()) == pytest.approx(metrics[metric][row], rel=1e-9)
+            assert min(by_component.values()) >= -1e-9
+    shipped = systems.breakdown(None)
+    for metric, by_component in shipped.items():
+        wanted = systems.reference_metrics[metric]
+        assert sum(by_component.values()) == pytest.approx(wanted, rel=1e-9)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from archsim.hardware import Machine
+from archsim.hardware import Machine, NodeTable
 from archsim.hardware.carbon import Bill, ownership
 from archsim.system.llm.cost import StepCost
 from archsim.system.llm.evaluate import BLOCK, evaluate_step
@@ -106,12 +106,14 @@ class Served:
             had, or shares; 0 where nothing.
         steps: Cost of every step of the mix (of the first ``BLOCK`` designs).
         bill: What the machines are bought as (of these, too).
+        node: Their figures.
     """
 
     metrics: dict[str, Floats]
     excess: dict[str, Floats]
     steps: tuple[StepCost | CompositionCost, ...] = field(repr=False)
     bill: Bill = field(repr=False)
+    node: NodeTable = field(repr=False)
 
     @classmethod
     def joined(cls, parts: Sequence[Served]) -> Served:
@@ -125,12 +127,53 @@ class Served:
             }
             for name in ("metrics", "excess")
         ]
-        return cls(tables[0], tables[1], parts[0].steps, parts[0].bill)
+        return cls(tables[0], tables[1], parts[0].steps, parts[0].bill, parts[0].node)
 
     @property
     def violation(self) -> Floats:
         """Excesses together; 0 where a design is possible."""
         return sum(self.excess.values(), np.zeros(len(self.metrics["latency_s"])))
+
+    def breakdown(self, weights: Sequence[float], row: int = 0) -> dict[str, dict[str, float]]:
+        """Where energy, time and area of one of the first ``BLOCK`` designs go.
+
+        Args:
+            weights: How often each step happens.
+            row: The design.
+
+        Returns:
+            ``energy_j``, ``latency_s`` (by what binds) and ``area_mm2`` by component; each sums to
+            the metric of that name.
+        """
+        times: dict[str, float] = {}
+        total = 0.0
+        for weight, cost in zip(weights, self.steps, strict=True):
+            at = min(row, len(cost.latency_s) - 1)
+            one_pass = 0.0
+            parts = cost.bound_s if isinstance(cost, StepCost) else cost.parts_s
+            for name, value in parts.items():
+                times[name] = times.get(name, 0.0) + weight * float(value[at])
+                one_pass += float(value[at])
+            beyond = weight * (float(cost.latency_s[at]) - one_pass)
+            times["pipeline"] = times.get("pipeline", 0.0) + beyond
+            total += weight * float(cost.latency_s[at])
+        idle = float(self.bill.idle_w[min(row, len(self.bill.idle_w) - 1)]) * total
+        energy = float(self.metrics["energy_j"][row])
+        areas = {}
+        for name, part in self.node.parts.items():
+            at = min(row, self.node.designs - 1)
+            areas[name] = float(np.nan_to_num(part["die_area_mm2"][at]) * part["instances"][at])
+        area = float(self.metrics["area_mm2"][row])
+        more = area - sum(areas.values())
+        if more >= 0:
+            areas["memory interfaces added"] = more
+        else:  # fewer than shipped: the chips, which contain them, are smaller
+            areas = {name: part * area / (area - more) for name, part in areas.items()}
+        return {
+            "energy_j": {"standing power": idle, "kernels, links, copies": energy - idle},
+            "latency_s": {name: value for name, value in times.items() if value > 1e-12 * total},
+            "area_mm2": {name: value for name, value in areas.items() if abs(value) > 1e-9},
+        }
 
     def reasons(self, row: int = 0) -> list[str]:
         """What is not possible about one design, in words."""
@@ -206,7 +249,7 @@ class Serving:
         excess = {
             why: np.broadcast_to(amount, (rows,)) for why, amount in self._excess(costs).items()
         }
-        return Served(spread, excess, tuple(costs), had)
+        return Served(spread, excess, tuple(costs), had, node)
 
     def _cost(
         self, step: ServedStep, ready: Resolved, hardware: Mapping[str, ArrayLike], plan: Plans,
