@@ -162,7 +162,7 @@ def gemm_sets(device: str) -> list[Measured]:
             latency,
             held_back(t["n"], t["k"]),
             predict,
-            dtype == "bf16",
+            name != "fp8_block",
         )
         sets.append(one)
     return sets
@@ -402,11 +402,12 @@ def _moe_set(device: str, name: str, t: Table, figures: Table) -> Measured:
             if not len(chosen):
                 continue
             r = rows[chosen]
-            routed = t["num_tokens"][r] * t["topk"][r] if vllm else None
+            pairs = t["num_tokens"][r] * t["topk"][r]
             out[chosen] = evaluate_moe(
-                gpu, _take(figures, r), t["hidden_size"][r], inner[r], dtype, routed=routed,
-                tokens=t["num_tokens"][r], gated=kind, block_scaled=name == "fp8_block",
-                weight_bytes=stored, tuned=tuned[r], constants=c,
+                gpu, _take(figures, r), t["hidden_size"][r], inner[r], dtype,
+                routed=pairs if vllm else None, chosen=pairs, tokens=t["num_tokens"][r],
+                gated=kind, block_scaled=name == "fp8_block", weight_bytes=stored, tuned=tuned[r],
+                constants=c,
             ).latency_s  # fmt: skip
         return out
 

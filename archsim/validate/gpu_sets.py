@@ -17,6 +17,9 @@ from archsim.validate.gpu_data import (
 )
 from archsim.validate.references import references
 
+#: Libraries by the names of their folders.
+LIBRARIES = {"trtllm": "TensorRT-LLM", "vllm": "vLLM", "sglang": "SGLang"}
+
 
 def collective_sets(device: str) -> list[Measured]:
     """NCCL and custom all-reduce of aiconfigurator and Vidur, DeepEP of aiconfigurator."""
@@ -32,13 +35,17 @@ def collective_sets(device: str) -> list[Measured]:
                 gpu, name, "aiconfigurator, NCCL", 0.12 if name == "all_reduce" else None,
                 t["num_gpus"][rows], size[rows], t["latency"][rows] * 1e-3, True,
                 np.where(whole & (name == "all_reduce"), "ring", "auto")))  # fmt: skip
-    for path in sorted(folder.glob("trtllm/*/custom_allreduce_perf.parquet")):
-        t = read_parquet(path)
-        size = t["message_size"] * 2.0
-        rows = np.flatnonzero(size <= 1e6)  # larger ones go through NCCL
-        sets.append(_collective(
-            gpu, "all_reduce", "aiconfigurator, TensorRT-LLM kernel", 0.12, t["num_gpus"][rows],
-            size[rows], t["latency"][rows] * 1e-3, True, np.full(len(rows), "custom")))  # fmt: skip
+    # what CUDA graphs replay; started eagerly the host's time would be part of it
+    for library, backend in (("trtllm", ""), ("vllm", "vllm_graph"), ("sglang", "sglang_graph")):
+        for path in sorted(folder.glob(f"{library}/*/custom_allreduce_perf.parquet")):
+            t = read_parquet(path)
+            size, fitted = t["message_size"] * 2.0, library == "trtllm"
+            # larger ones go through NCCL
+            rows = np.flatnonzero((size <= 1e6) & (t.get("backend", np.array([""])) == backend))
+            sets.append(_collective(
+                gpu, "all_reduce", f"aiconfigurator, {LIBRARIES[library]} kernel",
+                0.12 if fitted else None, t["num_gpus"][rows], size[rows],
+                t["latency"][rows] * 1e-3, fitted, np.full(len(rows), "custom")))  # fmt: skip
     for path in sorted(folder.glob("sglang/*/wideep_deepep_ll_perf.parquet")):
         t = read_parquet(path)
         # fp8 with one fp32 scale for 128 elements out, bf16 back

@@ -32,11 +32,12 @@ def test_a_layer_of_gpt3_takes_what_it_took():
 @pytest.mark.slow
 @pytest.mark.parametrize("device", ["a100", "h100"])
 def test_what_was_held_back_is_predicted(device):
-    """Errors on shapes no constant was fitted to; A100 products miss their 7 % by 0.3."""
+    """Errors on shapes no constant was fitted to."""
     _references()
     pytest.importorskip("pyarrow", reason="the measured kernels are parquet files")
-    limits = {"GEMM bfloat16": {"a100": 0.075, "h100": 0.06}[device], "prefill attention": 0.12,
-              "decode attention": 0.12}  # fmt: skip
+    limits = {"GEMM bfloat16": 0.07, "prefill attention": 0.12, "decode attention": 0.12}
+    if device == "h100":
+        limits["GEMM fp8"] = 0.07
     sets = gpu_data.gemm_sets(device) + gpu_data.attention_sets(device)
     found = {one.operator: np.abs(gpu.errors(one))[one.held].mean() for one in sets}
     for operator, limit in limits.items():

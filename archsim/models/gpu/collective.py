@@ -25,6 +25,9 @@ from archsim.models.gpu.device import GpuDevice
 Floats = NDArray[np.float64]
 COLLECTIVES = ("all_reduce", "all_gather", "reduce_scatter", "all_to_all", "dispatch", "combine")
 ALGORITHMS = ("auto", "ring", "tree", "switch", "custom")
+#: What one thread block of a custom all-reduce moves at once: 512 threads with 16 bytes each. Its
+#: barrier with the peers costs more where other blocks wait for theirs.
+BLOCK_BYTES = 8192.0
 #: NCCL reduces in the switch from this many members on.
 SWITCH_MEMBERS = 8
 
@@ -131,7 +134,8 @@ def _all_reduce(
     if algorithm == "custom":
         one = size * (n - 1) / (rate * p["custom_efficiency"])
         two = p["custom_step_s"] + wire / (rate * p["custom_efficiency"])
-        return p["custom_start_s"] + (n - 1) * p["custom_member_s"] + np.minimum(one, two), wire
+        met = p["custom_member_s"] + p["custom_block_s"] * np.minimum(size / BLOCK_BYTES, 1.0)
+        return p["custom_start_s"] + (n - 1) * met + np.minimum(one, two), wire
     if algorithm == "ring":
         return ring, wire
     able = device.link_reduces & (n >= SWITCH_MEMBERS)

@@ -5,13 +5,15 @@ into tiles from a small list of shapes, the reduction of a tile into ``s`` split
 too few tiles, and the cheapest pair is taken. The cost of a pair:
 
 * An SM works off ``q = ceil(tiles * s / SMs)`` of them. A step of one tile multiplies
-  ``tile_m x tile_n`` by 128 bytes of the reduction; it takes the longer of the tensor units' time
+  ``tile_m x tile_n`` by 64 bytes of the reduction; it takes the longer of the tensor units' time
   and that of loading the operands from L2. A tile ends by storing its result.
 * A wave (the tiles resident together: as many as shared memory and registers hold) cannot step
   faster than ``k_step_s``, the latency of one step, and fills its pipeline first.
-* What L2 does not hold comes from device memory, and results go there; ``overlap`` is the share of
-  the shorter of computing and memory time that the longer one does not hide.
-* Splits add a pass over the partial results, every kernel ``launch_s``.
+* What L2 does not hold comes from device memory, and results go there: at the memory's rate, and
+  later by up to ``memory_latency_s``, less where the traffic itself takes less. ``overlap`` is the
+  share of the shorter of computing and memory time that the longer one does not hide.
+* Splits add a pass over the partial results, every kernel ``launch_s``. Constants with ``8bit`` in
+  their name replace the others for formats of a byte or less (scales, power).
 
 Of the weights, the share ``1 - footprint / (l2_share * L2)`` hits in L2, where the footprint is
 what is touched between two uses of them: ``weight_copies`` weight matrices (infinitely many in a
@@ -41,8 +43,8 @@ SPLITS = np.array([1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 24, 32], dtype=np.float64)
 #: Tiles of 64 x 64 upwards whose fp32 sums fit the registers of one SM beside each other.
 ACCUMULATORS = 32768.0
 #: Bytes of the reduction dimension in one step of a tile, and stages kept in shared memory.
-STEP_BYTES = 128.0
-STAGES = 4.0
+STEP_BYTES = 64.0
+STAGES = 8.0
 #: Seconds over which the power controller averages (tens of milliseconds on A100 and H100).
 POWER_WINDOW_S = 0.07
 #: Results by column.
@@ -51,7 +53,7 @@ LATENCY, COMPUTE, MEMORY, DRAM_BYTES, L2_BYTES, TILE, SPLIT = range(7)
 FIELDS = (
     "launch_s", "k_step_s", "tensor_efficiency", "read_efficiency", "write_efficiency",
     "l2_bytes_per_cycle", "store_bytes_per_cycle", "split_s", "overlap", "l2_share",
-    "pipeline_steps", "vector_launch_s", "sustained_clock",
+    "pipeline_steps", "vector_launch_s", "vector_step_s", "memory_latency_s", "sustained_clock",
 )  # fmt: skip
 
 
@@ -59,10 +61,16 @@ FIELDS = (
 def gemm_rows(
     m, n, k, copies, activation_bytes, weight_bytes, busy, hardware, tiles, p, splits, out
 ):
-    """Cost of every row; see the module. All float64; ``out`` is float64[rows, 7]."""
-    launch, k_step, efficiency, read, write, l2_cycle, store_cycle = p[:7]
-    split_s, overlap, l2_share, fill, vector_launch, sustained = p[7:13]
+    """Cost of every row; see the module.
+
+    All float64; ``p`` is float64[2, constants], of formats of two bytes and more, and of others;
+    ``out`` is float64[rows, 7].
+    """
     for i in range(len(m)):
+        q = p[1 if activation_bytes[i] < 2.0 else 0]
+        launch, k_step, efficiency, read, write, l2_cycle, store_cycle = q[:7]
+        split_s, overlap, l2_share, fill = q[7:11]
+        vector_launch, vector_step, memory_latency, sustained = q[11:15]
         sms, peak, bandwidth, l2, clock, shared = hardware[i]
         rate = peak * efficiency / sms
         l2_rate, store_rate, cache = l2_cycle * clock, store_cycle * clock, l2 * l2_share
@@ -75,6 +83,7 @@ def gemm_rows(
         a_miss = min(1.0, (a + w + c) / cache)
         fetched = a * a_miss + w * w_miss
         memory = fetched / (bandwidth * read) + c / (bandwidth * write)
+        memory += memory_latency * memory / (memory + memory_latency)
         width = STEP_BYTES / max(activation_bytes[i], weight_bytes[i])
         steps = np.ceil(k[i] / width)
         best, best_tile, best_split, best_compute, best_l2 = np.inf, -1.0, 1.0, 0.0, 0.0
@@ -109,7 +118,7 @@ def gemm_rows(
                     best_compute = compute
                     best_l2 = count * s * (tm + tn) * depth * STEP_BYTES
         if m[i] == 1.0 and vector_launch > 0.0:
-            compute = np.ceil(k[i] * weight_bytes[i] / 512.0) * k_step
+            compute = np.ceil(k[i] * weight_bytes[i] / 512.0) * vector_step
             total = vector_launch + max(compute, memory) + overlap * min(compute, memory)
             if total < best:
                 best, best_tile, best_split, best_compute, best_l2 = total, -1.0, 1.0, compute, w
@@ -124,8 +133,10 @@ def gemm_rows(
 
 @functools.lru_cache(maxsize=16)
 def _fields(constants: GpuConstants) -> NDArray[np.float64]:
-    """Constants in the order the compiled kernel reads them."""
-    return np.array([constants.gemm[name] for name in FIELDS])
+    """Constants in the order the compiled kernel reads them, float64[2, constants]."""
+    p = constants.gemm
+    narrow = [p.get(f"{name}_8bit", p[name]) for name in FIELDS]
+    return np.array([[p[name] for name in FIELDS], narrow])
 
 
 def evaluate_gemm(
@@ -192,6 +203,6 @@ def evaluate_gemm(
     return GpuCost.of_rows(
         shape, one, out[:, LATENCY], joules, flops, out[:, DRAM_BYTES],
         {"compute_s": out[:, COMPUTE], "memory_s": out[:, MEMORY],
-         "launch_s": np.full(count, p.gemm["launch_s"])},
+         "launch_s": _fields(p)[(rows[4] < 2.0).astype(int), 0]},
         {"tile": out[:, TILE], "split": out[:, SPLIT]},
     )  # fmt: skip

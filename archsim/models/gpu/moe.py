@@ -23,9 +23,9 @@ from archsim.models.gpu.device import DTYPE_BYTES, Figure, GpuDevice
 
 Floats = NDArray[np.float64]
 #: Tiles tried where kernels are tuned, and those of Triton's defaults (few, many tokens).
-TUNED_TILES = ((16, 64), (16, 128), (32, 64), (64, 128), (128, 128), (128, 256))
+TUNED_TILES = ((16, 128), (64, 128), (128, 128))
 DEFAULT_TILES = ((16, 32), (64, 64))
-ROW_TILES = (16, 32, 64, 128)
+ROW_TILES = (16, 64, 128)
 
 
 def expert_loads(
@@ -150,6 +150,7 @@ def evaluate_moe(
     dtype: str = "bf16",
     *,
     routed: ArrayLike | None = None,
+    chosen: ArrayLike | None = None,
     tokens: ArrayLike | None = None,
     gated: bool = True,
     block_scaled: bool = False,
@@ -167,6 +168,8 @@ def evaluate_moe(
         intermediate: Width of one expert on this device.
         dtype: Number format of the products.
         routed: Token-expert pairs permuted; default those that arrive here.
+        chosen: Token-expert pairs sorted by expert, of all devices where each one sorts them all;
+            default those permuted.
         tokens: Tokens that results are added up for; default the pairs.
         gated: Two products before the activation.
         block_scaled: fp8 with one scale a 128 x 128 block.
@@ -196,6 +199,7 @@ def evaluate_moe(
         "pairs": loads["total"] if routed is None else routed,
     }  # fmt: skip
     arguments["added"] = arguments["pairs"] if tokens is None else tokens
+    arguments["chosen"] = arguments["pairs"] if chosen is None else chosen
     shape = np.broadcast_shapes(device.shape, *(np.shape(v) for v in arguments.values()))
     device = device.rows(shape)
     figures = {
@@ -234,6 +238,7 @@ def evaluate_moe(
     permuted = pairs * (h * 2.0 * 2.0 + i * 2.0 * 3.0) + added * h * 2.0
     around = permuted / (device.bandwidth_bytes_per_s * p["move_efficiency"])
     around = around + figures["experts"] * p["expert_s"] + pairs * p["token_s"]
+    around = around + figures["chosen"] * p["route_s"]
     flops = 2.0 * total * h * i * (gates + 1.0)
     dram = figures["active"] * h * i * (gates + 1.0) * figures["stored"] + permuted
     joules = data_energy(device, (dtype,), flops, dram, 2.0 * dram)
