@@ -15,11 +15,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from archsim.errors import InputError
-from archsim.hardware import Machine, resolve_node
-from archsim.hardware.carbon import bill
+from archsim.hardware import Machine
 from archsim.system.llm.cost import StepCost
 from archsim.system.llm.evaluate import evaluate_step
 from archsim.system.llm.residency import lru_hit_share, zipf_shares
+from archsim.system.llm.resolved import Resolved, resolved
 from archsim.system.llm.rows import Plans
 from archsim.system.llm.tiers import tier_path
 from archsim.workload.language import LanguageModel
@@ -134,14 +134,12 @@ def evaluate_compositions(
     given = {path: np.atleast_1d(values) for path, values in (overrides or {}).items()}
     sizes = np.atleast_1d(np.asarray(batch, dtype=float))
     rows = max(len(sizes), len(plans), *(len(v) for v in given.values()), 1)
-    common: dict[str, Any] = {"bits": bits, "strict": False}
-    same = {"plan": plans, "overrides": given, **common}
-    routing = evaluate_step(
-        of.router, machine, phase="prefill", batch=sizes, context=of.prompt, **same
-    )
-    reading = evaluate_step(of.expert, machine, phase="prefill", context=of.prompt, **same)
-    answered_s, answered_j, answered_held = _answers(of, machine, plans, given, rows, common)
-    node = resolve_node(machine, given)
+    ready = resolved(machine, bits or Bits(), given)
+    common: dict[str, Any] = {"phase": "prefill", "context": of.prompt, "strict": False}
+    routing = evaluate_step(of.router, ready, batch=sizes, plan=plans, **common)
+    reading = evaluate_step(of.expert, ready, plan=plans, **common)
+    answered_s, answered_j, answered_held = _answers(of, ready, plans, given, rows)
+    node = ready.node
     steps = (routing, reading)
     own, guide = reading.memory_bytes["weights"], routing.memory_bytes["weights"]
     beside = answered_held
@@ -156,7 +154,7 @@ def evaluate_compositions(
         carriers = plans.devices if of.pulling is None else np.minimum(of.pulling, plans.devices)
         switch_s = path.seconds(own * plans.devices / carriers)
         switch_j = own * plans.devices * path.joules_per_byte
-        switch_j = switch_j + switch_s * bill(machine, node).idle_w
+        switch_j = switch_j + switch_s * ready.bill.idle_w
     missing = _missing(of, slots)
     run = reading.latency_s + answered_s
     first = missing * switch_s
@@ -197,9 +195,8 @@ def evaluate_compositions(
 
 
 def _answers(
-    of: Composition, machine: Machine, plans: Plans, given: Mapping[str, NDArray[Any]], rows: int,
-    common: Mapping[str, Any],
-) -> tuple[Floats, Floats, Floats]:  # fmt: skip
+    of: Composition, ready: Resolved, plans: Plans, given: Mapping[str, NDArray[Any]], rows: int
+) -> tuple[Floats, Floats, Floats]:
     """Seconds and joules of all further tokens of one prompt, and the most bytes they need."""
     if of.tokens < 2:
         return np.zeros(rows), np.zeros(rows), np.zeros(rows)
@@ -209,10 +206,12 @@ def _answers(
     def repeated(column: NDArray[Any]) -> NDArray[Any]:
         return np.repeat(np.broadcast_to(column, (rows,)), many)
 
+    if ready.node.designs > 1:
+        every = {path: repeated(values) for path, values in given.items()}
+        ready = resolved(ready.machine, ready.pricer.bits, every)
     cost = evaluate_step(
-        of.expert, machine, context=np.tile(contexts, rows),
-        plan=Plans({n: repeated(c) for n, c in plans.columns.items()}),
-        overrides={path: repeated(v) for path, v in given.items()}, **common,
+        of.expert, ready, context=np.tile(contexts, rows), strict=False,
+        plan=Plans({name: repeated(column) for name, column in plans.columns.items()}),
     )  # fmt: skip
     held = cost.memory_bytes["cache"] + cost.memory_bytes["workspace"]
     # added one after the other, so that one design adds in the same order as a batch
