@@ -1,5 +1,7 @@
 """Fused pipelines on dataflow engines: never more traffic or time, cuts, launches, limits."""
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -8,6 +10,7 @@ from hypothesis import strategies as st
 from archsim.errors import InputError
 from archsim.hardware import load_machine
 from archsim.system.llm import Share, evaluate_step
+from archsim.system.llm.dataflow import Piece, cut
 from archsim.workload import load_model
 
 NODE = load_machine("sn40lx8")
@@ -74,19 +77,49 @@ def test_a_layer_is_one_kernel_where_its_weights_fit_on_chip():
     assert ends_bytes == pytest.approx(head + embedding + 2 * stream, rel=1e-3)
 
 
-def test_a_small_chip_cuts_layers_and_none_fuses_nothing_that_needs_room():
-    kernels, traffic = [], []
-    for capacity in (1e10, 5.5e8, 4e7, 2e7, 1e6):
-        machine = NODE.with_values({"tiers.sram.capacity_bytes": capacity})
-        cost = run(phase="prefill", machine=machine)
-        kernels.append(cost.kernels[0])
-        traffic.append(cost.traffic_bytes[0])
-    assert kernels == sorted(kernels)
-    assert traffic == sorted(traffic)
-    assert kernels[0] == 35
-    assert kernels[-1] > 4 * 32
-    alone = run(phase="prefill", plan="tp8+unfused")
-    assert traffic[-1] <= alone.traffic_bytes[0]
+@pytest.mark.parametrize("phase", ["prefill", "decode"])
+@pytest.mark.parametrize("name", ["llama-2-7b", "deepseek-v3", "mamba-2.8b"])
+def test_a_larger_chip_is_never_slower(name, phase):
+    capacity = 10.0 ** np.linspace(5, 10, 60)
+    batch = 64 if phase == "decode" else 1
+    cost = run(name, phase=phase, batch=batch, plan=["tp8"] * 60,
+               overrides={"tiers.sram.capacity_bytes": capacity})  # fmt: skip
+    assert (np.diff(cost.latency_s) <= 1e-12 * cost.latency_s[1:]).all()
+    assert (np.diff(cost.kernels) <= 0).any()
+    layers = len(load_model(name).architecture.layers)
+    assert cost.kernels[-1] == layers + 3
+    assert cost.kernels[0] > 3 * layers
+    alone = run(name, phase=phase, batch=batch, plan="tp8+unfused")
+    assert cost.traffic_bytes[0] <= alone.traffic_bytes[0] * (1 + 1e-12)
+
+
+@given(st.lists(st.tuples(*[st.integers(0, 9)] * 3), min_size=1, max_size=7), st.integers(0, 12),
+       st.integers(0, 5), st.integers(0, 20))  # fmt: skip
+def test_cuts_are_the_best_of_all(pieces, capacity, past, launch):
+    def one(value):
+        return np.array([float(value)])
+
+    made = [Piece(one(1), one(i), one(o), one(h)) for i, o, h in pieces]
+    count, least = len(pieces), float(count_outside(pieces))
+
+    def seconds(kernels, moved, rows):
+        return kernels * launch + moved
+
+    kernels, moved = cut(made, one(capacity), one(least), one(past), 2, seconds)
+    best = np.inf
+    for chosen in itertools.product([False, True], repeat=count - 1):
+        begins = [0, *[at + 1 for at, there in enumerate(chosen) if there]]
+        parts = [pieces[a:b] for a, b in zip(begins, [*begins[1:], count], strict=True)]
+        if any(len(part) > 1 and sum(h for _, _, h in part) > capacity for part in parts):
+            continue
+        crossed = sum(pieces[at - 1][1] + pieces[at][0] for at in begins[1:])
+        again = min(len(parts) - 1, 2) * past if len(parts[-1]) > 1 else 0
+        best = min(best, len(parts) * launch + least + crossed + again)
+    assert kernels[0] * launch + moved[0] == pytest.approx(best)
+
+
+def count_outside(pieces):
+    return len(pieces) + pieces[0][0] + pieces[-1][1]
 
 
 def test_time_is_the_longest_of_work_traffic_and_links():

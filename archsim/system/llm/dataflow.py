@@ -11,14 +11,16 @@ tiles from one to the next (SN40L, MICRO 2024: a decoder layer is one kernel). T
   devices run inside the kernel and add their latency.
 
 To read each operand once, an operator keeps one side on chip while the other streams by: the
-weights or all rows of a product, the cache of one head or its queries. Consecutive operators share
-a kernel while what they keep fits the on-chip memory; where a layer is cut, results cross memory.
+weights or all rows of a product, the cache of one head or its queries. The operators of a kernel
+keep theirs together; a layer that does not fit is cut where it takes the least time, and results
+cross memory there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -135,40 +137,41 @@ class DataflowPricer(Roofline):
             links: Of the machine.
             plans: Whether software launches.
         """
-        zero = np.zeros(1)
-        kernels, used = np.ones(1), zero
-        compute = moved = alone = streamed = latency = zero
-        before: Piece | None = None
+        pieces, compute, alone = [], np.zeros(1), np.zeros(1)
+        streamed = latency = np.zeros(1)
         for call, price in zip(calls, prices, strict=True):
             if call.kind in ("all_reduce", "all_to_all"):
                 empty = {**call.sizes, "bytes": np.zeros_like(call.sizes["bytes"])}
                 least, _ = self.collective(replace(call, sizes=empty), links)
                 latency, streamed = latency + least, streamed + (price.seconds - least)
-                continue
-            piece = self.piece(call, price)
-            cut = (used > 0) & (used + piece.held > self.capacity)
-            handed = piece.inward if before is None else before.onward + piece.inward
-            moved = moved + piece.outside + np.where(cut | (before is None), handed, 0.0)
-            kernels = kernels + cut
-            used = np.where(cut, piece.held, used + piece.held)
-            compute, alone = compute + price.compute_s, alone + price.bytes
-            before = piece
-        assert before is not None
-        # The stream past mixer and network is read again where a later kernel adds it.
-        past = calls[-1].sizes["bytes"] / (3.0 * calls[-1].launches)
-        moved = moved + before.onward + np.minimum(kernels - 1.0, 2.0) * past
+            else:
+                pieces.append(self.piece(call, price))
+                compute, alone = compute + price.compute_s, alone + price.bytes
+        # The stream past mixer and network, which a later kernel reads again to add to it.
+        adds = calls[-1].launches
+        past = calls[-1].sizes["bytes"] / (3.0 * adds)
+        launch = self.launch + np.where(plans["software"], self.hosted, 0.0)
+        least_moved = sum((piece.outside for piece in pieces), pieces[0].inward)
+        least_moved = least_moved + pieces[-1].onward
+
+        def seconds(kernels: Floats, moved: Floats, rows: Any) -> Floats:
+            work = np.maximum(compute, streamed) + np.zeros_like(least_moved)
+            memory = moved / np.broadcast_to(self.bandwidth, least_moved.shape)[rows]
+            paid = kernels * np.broadcast_to(launch, least_moved.shape)[rows]
+            return paid + np.maximum(np.broadcast_to(work, least_moved.shape)[rows], memory)
+
+        kernels, moved = cut(pieces, self.capacity, least_moved, past, adds, seconds)
         memory = moved / self.bandwidth
         longest = np.maximum(np.maximum(compute, memory), streamed)
         first, second = compute >= longest, memory >= longest
         flops = np.add.reduce(np.broadcast_arrays(*(self._joules_of_work(p) for p in prices)))
-        launch = self.launch + np.where(plans["software"], self.hosted, 0.0)
         kept = np.maximum(alone - moved, 0.0)
         return Pipelines(
             np.where(first, longest, 0.0),
             np.where(second & ~first, longest, 0.0),
             latency + np.where(first | second, 0.0, longest),
             kernels * launch,
-            kernels + np.zeros_like(moved),
+            kernels,
             moved,
             kept,
             flops + moved * self.j_per_byte + kept / 2.0 * self.on_chip_j_per_byte,
@@ -199,6 +202,73 @@ class DataflowPricer(Roofline):
             stays = stays * act / (act + self.bits.kv / 8.0)
         onward = stays / (3.0 * call.launches if call.name == "residual" else 2.0)
         return Piece(price.bytes - stays, stays - onward, onward, 0.0 * stays)
+
+
+def cut(
+    pieces: Sequence[Piece],
+    capacity: Floats,
+    least: Floats,
+    past: Floats,
+    adds: int,
+    seconds: Callable[[Floats, Floats, Any], Floats],
+) -> tuple[Floats, Floats]:
+    """Cut a chain of operators into kernels that fit the on-chip memory, for the least time.
+
+    A kernel keeps what all its operators hold; an operator alone always runs. For every number of
+    kernels the cuts with the least traffic are found exactly, by dynamic programming.
+
+    Args:
+        pieces: The operators, in order.
+        capacity: On-chip memory, bytes.
+        least: Traffic of one kernel; float64[B].
+        past: Bytes that pass by the other operators to each of the ``adds`` sums, which the last
+            piece stands for; a later kernel reads them again (one of sums alone does anyway).
+        adds: How many.
+        seconds: Time of rows by kernels and traffic.
+
+    Returns:
+        Kernels and traffic; float64[B].
+    """
+    kernels, moved = np.ones_like(least), least.copy()
+    held, inward, onward = (
+        np.stack([np.broadcast_to(getattr(piece, name), least.shape) for piece in pieces])
+        for name in ("held", "inward", "onward")
+    )
+    room = np.broadcast_to(capacity, least.shape)
+    rows = np.flatnonzero(held.sum(axis=0) > room)
+    if not rows.size:
+        return kernels, moved
+    count = len(pieces)
+    sums = np.concatenate([np.zeros((1, rows.size)), np.cumsum(held[:, rows], axis=0)])
+    # Crossing bytes where a kernel begins; none before the first.
+    crossing = np.concatenate([np.zeros((1, rows.size)), onward[:-1, rows] + inward[1:, rows]])
+    again = np.broadcast_to(past, least.shape)[rows]
+    limit, base = room[rows], least[rows]
+    before = np.full((count + 1, rows.size), np.inf)  # least crossing of the first so many pieces
+    before[0] = 0.0
+    best_s, best_moved = np.full(rows.size, np.inf), np.zeros(rows.size)
+    best_kernels = np.ones(rows.size)
+    for number in range(1, count + 1):
+        now = np.full_like(before, np.inf)
+        for end in range(number, count + 1):
+            fits = sums[end] - sums[:end] <= limit
+            fits[end - 1] = True
+            options = np.where(fits, before[:end] + crossing[:end], np.inf)
+            if end == count:
+                options[:-1] += min(number - 1, adds) * again
+            now[end] = options.min(axis=0)
+        before = now
+        traffic = base + before[count]
+        many = np.full(rows.size, float(number))
+        time = np.where(np.isfinite(traffic), seconds(many, traffic, rows), np.inf)
+        same = np.isclose(time, best_s, rtol=1e-12, atol=0.0)
+        better = np.where(same, traffic < best_moved, time < best_s)
+        best_s, best_moved, best_kernels = (
+            np.where(better, new, old)
+            for new, old in ((time, best_s), (traffic, best_moved), (many, best_kernels))
+        )
+    kernels[rows], moved[rows] = best_kernels, best_moved
+    return kernels, moved
 
 
 def _piece(
