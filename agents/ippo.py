@@ -52,7 +52,7 @@ class PolicyTeam(TeamSearch):
         super().__init__(env, seed, options)
         self.options = options
         self.known: dict[bytes, float] = {}
-        self.best: tuple[float, np.ndarray | None] = (-np.inf, None)
+        self.best = (-np.inf, np.zeros(len(self.sizes), dtype=np.int64))
         self.moments = (0, 0.0, 0.0)
 
     def critics(self, inputs: int) -> Any:

@@ -98,8 +98,12 @@ class TeamEnv(ParallelEnv):
         _check_choice("rewards", rewards, REWARDS)
         _check_choice("sight", sight, SIGHTS)
         self.env = env
-        space = _attribute(env, "space")
-        if not isinstance(space, DesignSpace) or encoding_of(env.action_space) != "multidiscrete":
+        space, whole = _attribute(env, "space"), env.observation_space
+        if (
+            not isinstance(space, DesignSpace)
+            or encoding_of(env.action_space) != "multidiscrete"
+            or not isinstance(whole, spaces.Box)
+        ):
             raise InputError(
                 "a team needs whole designs in the multidiscrete encoding",
                 field="env",
@@ -123,20 +127,18 @@ class TeamEnv(ParallelEnv):
             )
         self._default = self._fall_back(default)
         self._actions = {a: _own_actions(env.action_space, c) for a, c in self._columns.items()}
-        everything = np.arange(env.observation_space.shape[0])
+        everything = np.arange(whole.shape[0])
         hidden = {a: np.setdiff1d(np.arange(len(place)), c) for a, c in self._columns.items()}
         self._sight = {
             agent: everything if sight == "all" else np.setdiff1d(everything, hidden[agent])
             for agent in self.team
         }
-        self.state_space = env.observation_space
+        self.state_space = whole
         self._observations = {
-            agent: spaces.Box(
-                env.observation_space.low[seen], env.observation_space.high[seen], dtype=np.float32
-            )
+            agent: spaces.Box(whole.low[seen], whole.high[seen], dtype=np.float32)
             for agent, seen in self._sight.items()
         }
-        self._state = np.zeros(env.observation_space.shape, dtype=np.float32)
+        self._state: np.ndarray = np.zeros(whole.shape, dtype=np.float32)
         self._rewards: dict[bytes, float] = {}
         self._spent, self._evaluations = False, 0
 
@@ -222,12 +224,13 @@ class TeamEnv(ParallelEnv):
             raise InputError("the episode is over; reset it", field="actions")
         action = self.joint(actions)
         point, without = self._points(action)
-        self._state, reward, terminated, truncated, info = self.env.step(action)
+        self._state, gained, terminated, truncated, info = self.env.step(action)
+        reward = float(gained)
         self._note(info)
-        own = dict.fromkeys(self.team, float(reward))
+        own = dict.fromkeys(self.team, reward)
         if self._difference:
-            self._rewards[point.tobytes()] = float(reward)
-            own, info["counterfactuals"] = self._differences(float(reward), without)
+            self._rewards[point.tobytes()] = reward
+            own, info["counterfactuals"] = self._differences(reward, without)
             info["evaluations"] = self._evaluations
         if self._spent:
             truncated = True
@@ -242,7 +245,7 @@ class TeamEnv(ParallelEnv):
             {agent: dict(info) for agent in acting},
         )
 
-    def render(self) -> str | None:
+    def render(self) -> Any:
         """The last design and its metrics as text."""
         return self.env.render()
 
@@ -290,9 +293,10 @@ class TeamEnv(ParallelEnv):
             reward, info = self.env.probe(design)
         else:
             self.env.reset()
-            _, reward, _, _, info = self.env.step(design)
+            _, gained, _, _, info = self.env.step(design)
+            reward = float(gained)
         self._note(info)
-        return float(reward)
+        return reward
 
     def _note(self, info: Mapping[str, Any]) -> None:
         """How many evaluations there were, and whether the last one used up the budget."""
