@@ -97,6 +97,7 @@ def serve(
     plan: str | None,
     beside: list[str] | None,
     effort: str | None,
+    bits: str | None,
     unused: dict[str, Any],
     calls: bool,
     as_json: bool,
@@ -121,6 +122,7 @@ def serve(
         "context": found.image_tokens or context or 4096,
         "plan": Plan.parse(plan) if plan else Plan(tensor=chip.instances()),
         "beside": [Share(r.count, r.new, r.context) for r in map(_request, beside or ())],
+        "bits": _bits(bits),
     }
     cost = evaluate_step(found, chip, effort=effort, **step)
     owned = ownership(chip, float(cost.power_w[0]))
@@ -150,6 +152,21 @@ def serve(
     if calls:
         for name, seconds in sorted(cost.calls_s.items(), key=lambda call: -call[1][0]):
             typer.echo(f"  {name:28}{seconds[0] * 1e6:12,.1f} us")
+
+
+def _bits(text: str | None) -> Any:
+    """Bits of weights, activations and cache; one number is all of them."""
+    import re
+
+    from archsim.errors import InputError
+    from archsim.workload import Bits
+
+    if text is None:
+        return None
+    if re.fullmatch(r"\d{1,4}(\.\d{1,6})?(/\d{1,4}(\.\d{1,6})?){0,2}", text) is None:
+        raise InputError("cannot read the bits", source="--bits", found=text, expected="4/16/8")
+    each = [float(part) for part in text.split("/")]
+    return Bits(each[0], each[1] if len(each) > 1 else each[0], each[-1])
 
 
 def _request(text: str) -> Any:

@@ -157,6 +157,10 @@ def evaluate(
             help="Language models: e.g. tp8, tp4pp2, tp4+eager, tp8+cache=ddr:0.5, tp8+unfused."
         ),
     ] = None,
+    bits: Annotated[
+        str | None,
+        typer.Option(help="Language models: of weights, activations, cache: 8 or 4/16 or 4/16/8."),
+    ] = None,
     request: Annotated[
         list[str] | None,
         typer.Option(
@@ -168,16 +172,17 @@ def evaluate(
 ) -> None:
     """Latency, energy, area and power of a network on a machine, with the reasons.
 
-    With --phase, --context, --plan or --request the workload is a language model, served by the
-    machine's devices together: `-w llama-3-70b -m h100x8 --phase decode --context 4096 --plan tp8`.
+    With --phase, --context, --plan, --request or --bits the workload is a language model, served
+    by the machine's devices together: `-w llama-3-70b -m h100x8 --context 4096 --plan tp8`.
     """
-    if phase or context or plan or request:
+    if phase or context or plan or request or bits:
         from archsim.cli.language import serve
 
         unused = {"--density": density, "--mappings": mappings}
         serve(
-            workload, machine, phase, batch, context, plan, request, effort, unused, layers, as_json
-        )
+            workload, machine, phase, batch, context, plan, request, effort, bits, unused, layers,
+            as_json,
+        )  # fmt: skip
         return
     from archsim.errors import InputError
     from archsim.hardware import load_machine

@@ -104,6 +104,12 @@ def test_requests_join_a_step(capsys):
     tokens = [cost["tokens_per_s"] * cost["latency_s"] for cost in (alone, mixed)]
     assert tokens == pytest.approx([8, 8 + 512])
     assert mixed["latency_s"] > alone["latency_s"]
+    assert main([*words, "--bits", "4/16/8", "--plan", "tp1", "--json"]) == 0
+    narrow = json.loads(capsys.readouterr().out)
+    assert narrow["memory_bytes"]["cache"] == alone["memory_bytes"]["cache"] / 2
+    assert narrow["memory_bytes"]["weights"] < 0.45 * alone["memory_bytes"]["weights"]
+    assert main([*words, "--bits", "four"]) == 2
+    assert "cannot read the bits" in capsys.readouterr().err
     assert main([*words, "--request", "2/1"]) == 2
     assert "cannot be shorter" in capsys.readouterr().err
 

@@ -418,6 +418,7 @@ def test_plans_are_read_as_they_are_written(tensor, pipeline, data, micro, ladde
     plan = Plan(tensor, pipeline, data, 1, micro, ladder, far, eager)
     assert Plan.parse(str(plan)) == plan
     assert plan.devices == tensor * pipeline * data
+    assert Plan.parse(str(plan).replace("+", ",")) == plan
     full = Plan(tensor, pipeline, data, tensor * data, micro)
     assert Plan.parse(str(full)) == full
 

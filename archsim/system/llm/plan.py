@@ -91,7 +91,8 @@ class Plan:
     @classmethod
     def parse(cls, text: str) -> Plan:
         """Read ``tp8``, ``tp4pp2``, ``tp8dp4ep32``, ``pp4mb8``, ``tp8+ladder``, ``tp8+eager``,
-        ``tp8+weights=host_dram``, ``tp8+cache=host_dram:0.5`` (half of it).
+        ``tp8+weights=host_dram``, ``tp8+cache=host_dram:0.5`` (half of it); a comma may stand for
+        each ``+``.
 
         Raises:
             InputError: The text is no plan.
@@ -101,7 +102,7 @@ class Plan:
             16
         """
         found: dict[str, int] = {}
-        degrees, *extras = text.split("+")
+        degrees, *extras = re.split(r"[+,]", text)
         end = 0
         for match in _TERM.finditer(degrees):
             if match.start() != end or DEGREES[match[1]] in found:
