@@ -31,8 +31,10 @@ READ_J_PER_BIT = np.array([0.187e-9, 0.686e-9, 0.464e-9, 256 * 3.18e-12]) / 256
 #: calibrated, with ``AREA_FACTOR``, on Duplex's EDAP at 1, 8 and 32 operations a byte; the other
 #: three of its figures are held out (``archsim validate papers --only duplex``).
 MAC_J = np.array([1.10e-12, 0.78e-12, 0.46e-12, 0.46e-12])
-#: Area of a stack's units over those of the same multipliers, buffers and TSVs on the logic die.
-AREA_FACTOR = np.array([1.12, 1.08, 1.0, 1.0])
+#: Area of multipliers, buffers and softmax units on DRAM dies over that on the logic die.
+AREA_FACTOR = np.array([2.88, 2.78, 1.0, 1.0])
+#: Units at a bank get a column every tCCD_L: four clocks of HBM3 at 5.2 Gb/s (0.769 ns).
+BANK_CLOCK_HZ = 1.0 / (4 * 0.769e-9)
 #: mm2 of one multiplier (32 modules of 512 take 3.02 mm2), of a byte of buffer (32 x 8 KB and
 #: 2 x 1 MB take 2.26 mm2) and of the softmax units with their buffer; Duplex, MICRO'24, table of
 #: areas at 7 nm.
@@ -70,9 +72,14 @@ class PimEngine(Strict):
     )
     macs: float = Field(ge=0, le=1e9, description="multipliers of one stack")
     clock_hz: float | None = Field(
-        default=None, ge=1e6, le=2e10, description="their clock, Hz; default the machine's"
+        default=None,
+        ge=1e6,
+        le=2e10,
+        description="their clock, Hz; default the machine's; at banks at most a column a cycle",
     )
-    buffer_bytes: float = Field(default=0.0, ge=0, le=1e12, description="buffers of one stack")
+    buffer_bytes: float = Field(
+        default=0.0, ge=0, le=1e12, description="buffers of one stack: operands and sums"
+    )
     softmax: bool = Field(default=True, description="units for softmax: attention stays inside")
     start_latency_s: float = Field(
         default=0.0, ge=0, le=1, description="modes and barriers around one operation, s"
@@ -92,12 +99,15 @@ def pim_figures(values: Values, engine: PimEngine) -> dict[str, Floats]:
         ``bandwidth_bytes_per_s`` (needs the tier's: a factor, ``bandwidth_scale`` times
         ``efficiency``, stands in ``bandwidth_factor``), ``flops_per_s``, ``read_energy_j_per_bit``,
         ``mac_energy_j``, ``area_mm2``, ``start_latency_s``, ``level`` and ``policy`` (as places in
-        :data:`LEVELS` and :data:`POLICIES`), ``softmax``.
+        :data:`LEVELS` and :data:`POLICIES`), ``softmax``, ``stacks``, ``buffer_bytes`` (of one).
     """
     path = f"engines.{engine.name}."
     clock = values.or_else(path + "clock_hz", values("clock_hz"))
     level = values(path + "level")
     scale, macs, stacks = (values(path + n) for n in ("bandwidth_scale", "macs", "stacks"))
+    clock = np.where(
+        np.asarray(level) == LEVELS.index("bank"), np.minimum(clock, BANK_CLOCK_HZ), clock
+    )
     tsv = np.where(np.asarray(level) == LEVELS.index("logic_die"), scale, 0.0)
     return {
         "clock_hz": clock,
@@ -105,6 +115,7 @@ def pim_figures(values: Values, engine: PimEngine) -> dict[str, Floats]:
         "policy": values(path + "policy"),
         "softmax": values(path + "softmax"),
         "stacks": stacks,
+        "buffer_bytes": values(path + "buffer_bytes"),
         "bandwidth_scale": scale,
         "bandwidth_factor": scale * values(path + "efficiency"),
         "flops_per_s": 2.0 * macs * clock * stacks,
@@ -124,9 +135,7 @@ def stack_area_mm2(
 ) -> Floats:
     """Area that the units add to one stack, mm2.
 
-    On DRAM dies there are no TSVs of their own, but wires and sparser logic: their area is that of
-    the logic die's design of the same multipliers and buffers with four times the TSVs, times
-    ``AREA_FACTOR``.
+    On the logic die they need TSVs of their own; on DRAM dies they are larger (``AREA_FACTOR``).
 
     Args:
         macs: Multipliers.
@@ -136,10 +145,7 @@ def stack_area_mm2(
         level: Place in :data:`LEVELS`.
     """
     logic = macs * MULTIPLIER_MM2 + buffer_bytes * BUFFER_MM2_PER_BYTE + softmax * SOFTMAX_MM2
-    tsvs = TSVS_PER_SCALE * TSV_PITCH_M**2 * 1e6
-    inside = level < LEVELS.index("logic_die")
-    wires = np.where(inside, 4.0 * tsvs * (macs > 0), tsv_scale * tsvs)
-    return AREA_FACTOR[level] * (logic + wires)
+    return AREA_FACTOR[level] * logic + tsv_scale * TSVS_PER_SCALE * TSV_PITCH_M**2 * 1e6
 
 
 __all__ = ["LEVELS", "POLICIES", "PimEngine", "pim_figures", "stack_area_mm2"]

@@ -64,17 +64,19 @@ def expert_loads(experts: Floats, pairs: Floats) -> Floats:
     """
     from scipy.stats import poisson
 
-    experts, pairs = np.broadcast_arrays(experts, pairs)
+    asked = np.stack(np.broadcast_arrays(experts, pairs))
+    # Designs of a batch differ in hardware more than in loads.
+    (experts, pairs), back = np.unique(asked, axis=1, return_inverse=True)
     most = int(experts.max())
-    place = np.arange(most, dtype=float)[:, None]
     # Absent experts come first, with nothing.
-    rank = place - (most - experts)
+    rank = np.arange(most, dtype=float)[:, None] - (most - experts)
     share = np.clip((rank + 0.5) / experts, 1e-9, 1 - 1e-9)
     mean = np.maximum(pairs / experts, 1e-9)
     loads = np.where(rank >= 0, poisson.ppf(share, mean), 0.0)
     # Few tokens: at least one expert has some.
     loads[-1] = np.maximum(loads[-1], np.minimum(pairs, 1.0))
-    return loads * pairs / np.maximum(loads.sum(0), 1e-30)
+    loads = loads * pairs / np.maximum(loads.sum(0), 1e-30)
+    return loads[:, back.reshape(-1)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,34 +121,43 @@ class PimPricer(Roofline):
             self.pim_j_per_byte = 8.0 * figures["read_energy_j_per_bit"]
             self.pim_j_per_flop = figures["mac_energy_j"] / 2.0
             self.policy = figures["policy"]
+            self.pim_buffer = figures["buffer_bytes"]
             usable = (self.pim_bandwidth > 0) & (self.pim_peak > 0) & (self.policy >= _OFFLOAD)
             self.usable, self.softmax = usable, figures["softmax"] > 0
             self.splits = bool((usable & (self.policy == _SPLIT)).any())
 
     # --------------------------------------------------------------------- one engine's prices
 
-    def inside(self, flops: Floats, read: Floats, moved: Floats) -> Price:
+    def inside(
+        self, flops: Floats, read: Floats, moved: Floats, operands: Floats | float = 0.0
+    ) -> Price:
         """A call on the memory's units.
 
         Args:
             flops: Operations.
             read: Bytes of weights or cache that they read inside.
             moved: Bytes of activations to and from them, over the pins.
+            operands: Bytes of vectors that the read bytes are multiplied by. Half of a stack's
+                buffers hold them (the other half the sums); what does not fit comes in passes, each
+                of which reads again, at most once a vector's share.
         """
         with np.errstate(divide="ignore", invalid="ignore"):
+            passes = np.maximum(np.ceil(operands / (self.pim_buffer / 2.0)), 1.0)
             compute = np.where(self.usable, flops / self.pim_peak, np.inf)
-            memory = np.where(self.usable, read / self.pim_bandwidth, np.inf)
+            # A column is never read more often than it is multiplied.
+            passes = np.minimum(passes, np.maximum(flops / np.maximum(read, 1.0), 1.0))
+            again = read * passes
+            memory = np.where(self.usable, again / self.pim_bandwidth, np.inf)
         memory = np.maximum(memory, moved / self.bandwidth)
-        joules = flops * self.pim_j_per_flop + read * self.pim_j_per_byte + moved * self.j_per_byte
+        joules = flops * self.pim_j_per_flop + again * self.pim_j_per_byte + moved * self.j_per_byte
         seconds = self.pim_start + np.maximum(compute, memory)
-        return Price(seconds, joules, compute, memory, read + moved)
+        return Price(seconds, joules, compute, memory, again + moved)
 
     def _gemm_inside(self, call: Call) -> Price:
         m, n, k = (call.sizes[x] for x in "mnk")
         act = self.bits.activation / 8.0
-        return self.inside(
-            2.0 * m * n * k, call.weight_bytes * np.ones_like(m), (m * k + m * n) * act
-        )
+        held = call.weight_bytes * np.ones_like(m)
+        return self.inside(2.0 * m * n * k, held, (m * k + m * n) * act, m * k * act)
 
     def _attention_inside(self, call: Call) -> Price:
         """Queries go in, results come out; keys and values are read where they lie."""
@@ -225,7 +236,8 @@ class PimPricer(Roofline):
         )
         nothing = np.zeros_like(outside[0])
         if self.has_pim:
-            inner = self.inside(flops, weights, loads * 2.0 * s["hidden"] * act)
+            operands = loads * s["hidden"] * act
+            inner = self.inside(flops, weights, 2.0 * operands, operands)
             timed = inner.seconds - self.pim_start
             inside = np.concatenate([nothing[None], np.cumsum(timed, 0) + self.pim_start])
             inner_j = np.concatenate([nothing[None], np.cumsum(inner.joules, 0)])
