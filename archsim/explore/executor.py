@@ -22,11 +22,6 @@ _SINGLE_THREADED = (
 )
 
 
-#: Libraries whose optimisers import :data:`_COMPILER` when the first is made, 1.6 s of CPU.
-_TORCH = frozenset({"torch", "stable_baselines3", "sb3_contrib"})
-_COMPILER = "torch._dynamo"
-
-
 @dataclass(frozen=True)
 class Job:
     """All a worker has to know to carry out one run; plain data, so it can travel.
@@ -119,10 +114,7 @@ class LocalExecutor:
             "forkserver" if "forkserver" in methods else "spawn"
         )
         if "forkserver" in methods:
-            preload = ["archsim.explore.worker", *self.preload]
-            if _TORCH.intersection(preload):
-                preload.append(_COMPILER)
-            self._context.set_forkserver_preload(preload)
+            self._context.set_forkserver_preload(["archsim.explore.worker", *self.preload])
 
     def submit(self, job: Job) -> None:
         """Start a process for the run."""
