@@ -19,7 +19,10 @@ from archsim.errors import InputError
 if TYPE_CHECKING:
     import networkx as nx
 
-_PATTERN = re.compile(r"random|structured|band \d{1,9}|(?P<n>\d{1,4}):(?P<m>[1-9]\d{0,3})")
+_PATTERN = re.compile(
+    r"random|structured|band \d{1,9}|block [1-9]\d{0,4}x[1-9]\d{0,4}"
+    r"|(?P<n>\d{1,4}):(?P<m>[1-9]\d{0,3})"
+)
 
 Role = Literal["input", "weight", "activation", "output", "kv_cache", "constant"]
 ROLES: tuple[str, ...] = ("input", "weight", "activation", "output", "kv_cache", "constant")
@@ -51,8 +54,9 @@ class Tensor:
         density: Fraction of non-zero elements, in (0, 1].
         batch_axis: The axis whose extent is a multiple of the batch, None where there is none.
         pattern: Where the non-zeros are: ``random`` (anywhere), ``structured`` (every tile holds
-            its share), ``N:M`` (N of every M along the reduction) or ``band W`` (a matrix, at most
-            W off the diagonal).
+            its share), ``N:M`` (N of every M along the reduction), ``block RxC`` (zero or not in
+            blocks of R by C along the reduction) or ``band W`` (a matrix, at most W off the
+            diagonal).
     """
 
     name: str
@@ -84,7 +88,7 @@ class Tensor:
                 "unknown pattern of non-zeros",
                 field=self.name,
                 found=self.pattern,
-                expected="random, structured, N:M such as 2:4, or 'band W'",
+                expected="random, structured, N:M such as 2:4, 'block RxC' or 'band W'",
             )
         if match["n"]:
             n, m = int(match["n"]), int(match["m"])

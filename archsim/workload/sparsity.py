@@ -19,7 +19,7 @@ from archsim.workload.graph import Einsum, Rank, Tensor, Workload
 
 #: Roles a rule may name; a tensor of that name wins over the role.
 RULES = ("weight", "activation", "input", "output")
-EXPECTED = "a density such as 0.3, 'structured 0.3', N:M such as 2:4, or 'band W'"
+EXPECTED = "a density such as 0.3, 'structured 0.3', N:M such as 2:4, 'block 4x16 0.3' or 'band W'"
 
 
 def read_rule(text: str, field: str | None = None) -> tuple[float | None, str]:
@@ -37,10 +37,17 @@ def read_rule(text: str, field: str | None = None) -> tuple[float | None, str]:
             if not 1 <= n <= m <= 9999:
                 raise ValueError
             return n / m, f"{n}:{m}"
-        share = float(rest if word == "structured" else text)
+        pattern = "structured" if word == "structured" else "random"
+        if word == "block":
+            size, _, rest = rest.partition(" ")
+            high, wide = (int(part) for part in size.split("x"))
+            if not 1 <= min(high, wide) <= max(high, wide) <= 99999:
+                raise ValueError
+            pattern = f"block {high}x{wide}"
+        share = float(text if pattern == "random" else rest)
         if not 0.0 < share <= 1.0:
             raise ValueError
-        return share, "structured" if word == "structured" else "random"
+        return share, pattern
     except (ValueError, ZeroDivisionError):
         raise InputError("not a density", field=field, found=text, expected=EXPECTED) from None
 
@@ -66,6 +73,21 @@ def reduction_rank(einsum: Einsum, operand: int) -> tuple[int, int] | None:
     return best, extents[ranks[best][0][0]]
 
 
+def block_ranks(einsum: Einsum, operand: int) -> tuple[int, int] | None:
+    """Ranks of an operand that are rows and columns of its blocks of zeros.
+
+    Columns are the rank N:M lies along; rows are output channels, or rows of the output where there
+    are any, else the first other rank. None where the operand has no two such ranks.
+    """
+    columns = reduction_rank(einsum, operand)
+    ranks = einsum.operands[operand].ranks
+    if columns is None or len(ranks) < 2:
+        return None
+    others = [i for i in range(len(ranks)) if i != columns[0]]
+    named = (i for i in others if len(ranks[i]) == 1 and ranks[i][0][0] in ("M", "P"))
+    return next(named, others[0]), columns[0]
+
+
 def prune(workload: Workload, rules: Mapping[str, str]) -> Workload:
     """A workload whose tensors have zeros.
 
@@ -75,7 +97,8 @@ def prune(workload: Workload, rules: Mapping[str, str]) -> Workload:
     Args:
         workload: The graph.
         rules: Density or pattern by role (``weight``, ``activation``, ``input``, ``output``) or by
-            tensor name; N:M by role leaves the tensors dense whose reduction is no multiple of M.
+            tensor name; N:M by role leaves the tensors dense whose reduction is no multiple of M,
+            blocks those that have no rows beside one.
 
     Raises:
         InputError: No such role or tensor, or a pattern that a named tensor cannot have.
@@ -91,17 +114,23 @@ def prune(workload: Workload, rules: Mapping[str, str]) -> Workload:
                 expected=" or ".join(near) if near else ", ".join(RULES),
             )
     groups: dict[str, int] = {}  # of every tensor a product reads, what its reductions share
+    # Tensors without the two ranks of a block.
+    plain = {name for name, tensor in workload.tensors.items() if tensor.role == "output"}
     for operation in workload.operations:
         if operation.einsum is None:
             continue
         for operand, access in enumerate(operation.einsum.operands[:2]):
             rank = reduction_rank(operation.einsum, operand)
             groups[access.tensor] = gcd(groups.get(access.tensor, 0), rank[1] if rank else 1)
+            if block_ranks(operation.einsum, operand) is None:
+                plain.add(access.tensor)
     tensors = {}
     for name, tensor in workload.tensors.items():
         rule = rules.get(name)
         if rule is None and (name in groups or tensor.role == "output"):
             rule = rules.get(tensor.role)
+            if rule is not None and name in plain and rule.strip().startswith("block"):
+                rule = None
         if rule is not None:
             tensor = _pruned(workload, tensor, rule, groups.get(name, 1), named=name in rules)
         tensors[name] = tensor

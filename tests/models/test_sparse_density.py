@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import combinations, product
-from math import prod
+from math import comb, prod
 
 import numpy as np
 import pytest
@@ -14,6 +14,7 @@ from archsim.errors import InputError
 from archsim.models.sparse.density import (
     ActualData,
     Banded,
+    Blocks,
     FixedStructured,
     Hypergeometric,
     NofM,
@@ -109,6 +110,54 @@ def test_banded_is_the_matrix_it_describes(rows, columns, half, height, width):
     assert density.average == pytest.approx(data.average)
     same(density.distribution(tile), data.distribution(tile))
     assert density.empty(tile) == pytest.approx(data.empty(tile), abs=1e-12)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.data())
+def test_blocks_are_every_placement(data):
+    """Exact where tiles cut no block; mean and chance of nothing always."""
+    draw = data.draw
+    rows, columns, others = (draw(st.integers(1, n)) for n in (6, 6, 2))
+    block = draw(st.integers(1, 3)), draw(st.integers(1, 3))
+    grid = [-(-extent // size) for extent, size in zip((rows, columns), block, strict=True)]
+    places = others * prod(grid)
+    count = draw(st.integers(1, places))
+    tile = draw(st.integers(1, rows)), draw(st.integers(1, columns)), draw(st.integers(1, others))
+    if comb(places, count) > 1500 or others % tile[2]:
+        return
+    density = Blocks(count / places, (rows, columns, others), block, (0, 1))
+    masks = np.zeros((comb(places, count), others * prod(grid)), int)
+    for mask, kept in zip(masks, combinations(range(places), count), strict=True):
+        mask[list(kept)] = 1
+    whole = masks.reshape(-1, *grid, others).repeat(block[0], 1).repeat(block[1], 2)
+    counts = whole[:, :rows, :columns]
+    for axis, (extent, length) in enumerate(zip((rows, columns, others), tile, strict=True)):
+        counts = np.add.reduceat(counts, np.arange(0, extent, length), axis=axis + 1)
+    found = tally(counts.ravel())
+    assert density.average == pytest.approx(count / places)
+    assert density.empty(tile) == pytest.approx((counts == 0).mean(), abs=1e-9)
+    assert density.nonzeros(tile) == pytest.approx(counts.mean())
+    assert density.occupancy(tile, 1.0) >= counts.max()
+    ours = density.distribution(tile)
+    assert ours[1].sum() == pytest.approx(1.0)
+    assert float(ours[0] @ ours[1]) == pytest.approx(counts.mean())
+    # Along each side tiles consist of whole blocks, or blocks of whole tiles.
+    sides = zip(tile[:2], block, (rows, columns), strict=True)
+    if all(t % b == 0 or (b % t == 0 and n % t == 0) for t, b, n in sides) and not (
+        rows % block[0] or columns % block[1]
+    ):
+        same(ours, found)
+
+
+def test_coarser_blocks_leave_more_tiles_empty():
+    sizes = [(1, 1), (2, 2), (4, 4), (8, 8), (16, 16)]
+    blocks = [Blocks(0.25, (64, 64), size, (0, 1)) for size in sizes]
+    alone = Hypergeometric(0.25, 64 * 64)
+    same(blocks[0].distribution((3, 5)), alone.distribution((3, 5)))
+    chances = [density.empty((8, 8)) for density in blocks]
+    assert chances == sorted(chances)
+    assert chances[0] == pytest.approx(alone.empty((8, 8)))
+    assert chances[-1] == chances[-2] == 0.75  # a tile is a block, or lies in one
 
 
 @settings(deadline=None, max_examples=60)
@@ -243,6 +292,7 @@ def test_room_grows_with_confidence_up_to_the_full_tile():
         lambda: NofM(3, 2, 0, 4),
         lambda: NofM(2, 4, 0, 6),
         lambda: Banded(4, 4, -1),
+        lambda: Blocks(0.5, (4, 4), (0, 2), (0, 1)),
         lambda: ActualData(np.zeros((2, 2))),
     ],
 )

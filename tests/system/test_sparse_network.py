@@ -60,6 +60,19 @@ def test_two_of_four_weights_show_in_everything(network):
             assert after.backing_bytes < before.backing_bytes
 
 
+def test_zeros_in_blocks_leave_out_as_much_work_as_single_ones(network):
+    rules = ("0.25", "block 4x4 0.25", "block 32x16 0.25")
+    costs = [evaluate(prune(network, {"weight": rule}), "tiny_sparse") for rule in rules]
+    for cost in costs:
+        check_sums(cost)
+        assert cost.feasible
+    layers = [next(x for x in cost.layers if x.name == "conv3") for cost in costs]
+    for layer in layers:
+        done = layer.detail["macs_done"] + layer.detail["macs_gated"]
+        assert done == pytest.approx(0.25 * layer.macs, rel=1e-3)
+    assert costs[0].energy_j < evaluate(network, "tiny_sparse").energy_j
+
+
 def test_unstructured_zeros_gate_and_skip(network):
     cost = evaluate(prune(network, {"weight": "0.3", "activation": "0.4"}), "tiny_sparse")
     layer = next(layer for layer in cost.layers if layer.name == "conv3")

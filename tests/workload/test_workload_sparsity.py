@@ -67,7 +67,7 @@ def test_any_text_is_a_rule_or_refused(text):
     except InputError:
         return
     assert density is None or 0.0 < density <= 1.0
-    assert pattern.split()[0] in ("random", "structured", "band") or ":" in pattern
+    assert pattern.split()[0] in ("random", "structured", "band", "block") or ":" in pattern
 
 
 @pytest.mark.parametrize(
@@ -77,6 +77,9 @@ def test_any_text_is_a_rule_or_refused(text):
         ({"weight": "1.5"}, "not a density"),
         ({"weight": "4:2"}, "not a density"),
         ({"weight": "0"}, "not a density"),
+        ({"weight": "block 4x 0.5"}, "not a density"),
+        ({"weight": "block 0x4 0.5"}, "not a density"),
+        ({"weight": "block 4x4"}, "not a density"),
         ({"first.weight": "band 2"}, "matrix"),
     ],
 )

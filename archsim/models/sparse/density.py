@@ -348,6 +348,85 @@ class Banded(Density):
         return counts, weight / weight.sum()
 
 
+class Blocks(Density):
+    """Whole blocks of a matrix are zero, any of them; as many are kept in all as the density says.
+
+    A tile that cuts blocks gets its expected non-zeros and its probability of none exactly; between
+    them, the words of each block it meets count as equal. Ranks that are neither rows nor columns
+    repeat the matrix, each with blocks of its own.
+
+    Args:
+        average: Fraction of blocks kept; their number is rounded up.
+        shape: Extents of the tensor.
+        block: Rows and columns of a block; the last of a line may be cut by the tensor.
+        axes: Ranks of the tensor that are the rows and the columns.
+    """
+
+    def __init__(
+        self, average: float, shape: Shape, block: tuple[int, int], axes: tuple[int, int]
+    ) -> None:
+        if min(block) < 1:
+            raise InputError("a block must have words", found=block)
+        self.shape, self.block, self.axes = shape, block, axes
+        grid = [-(-shape[axis] // size) for axis, size in zip(axes, block, strict=True)]
+        others = prod(shape) // (shape[axes[0]] * shape[axes[1]])
+        self.kept = Hypergeometric(average, prod(grid) * others)
+        self.average = self.kept.average
+
+    def _met(self, shape: Shape) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Blocks and words of the aligned tiles, and the share of tiles that have as many."""
+
+        def make():
+            blocks, words, share = np.ones(1, np.int64), np.ones(1, np.int64), np.ones(1)
+            for axis, size in zip(self.axes, self.block, strict=True):
+                extent = self.shape[axis]
+                length = min(shape[axis], extent)
+                start = np.arange(0, extent, length)
+                stop = np.minimum(start + length, extent)
+                pairs = np.stack([(stop - 1) // size - start // size + 1, stop - start])
+                (found, held), times = np.unique(pairs, axis=1, return_counts=True)
+                blocks = np.multiply.outer(blocks, found).ravel()
+                words = np.multiply.outer(words, held).ravel()
+                share = np.multiply.outer(share, times / times.sum()).ravel()
+            others = prod(shape) // (shape[self.axes[0]] * shape[self.axes[1]])
+            return blocks * others, words * others, share
+
+        return self.remembered(("met", *shape), make)
+
+    def empty(self, shape: Shape) -> float:
+        """Probability that none of the blocks the tile meets is kept."""
+        blocks, _, share = self._met(shape)
+        return float(
+            sum(s * self.kept.empty((int(n),)) for n, s in zip(blocks, share, strict=True))
+        )
+
+    def nonzeros(self, shape: Shape) -> float:
+        """Expected non-zeros: the tile's share."""
+        _, words, share = self._met(shape)
+        return float(words @ share) * self.average
+
+    def occupancy(self, shape: Shape, confidence: float) -> int:
+        """As in the base class; certainty is all kept blocks in one tile, or that full."""
+        if confidence < 1.0:
+            return super().occupancy(shape, confidence)
+        _, words, _ = self._met(shape)
+        return min(int(words.max()), self.kept.count * prod(self.block))
+
+    def distribution(self, shape: Shape) -> tuple[np.ndarray, np.ndarray]:
+        weight: dict[int, float] = {}
+        for blocks, words, share in zip(*self._met(shape), strict=True):
+            kept, chance = self.kept.distribution((int(blocks),))
+            mean = kept * (words / blocks)
+            low = np.floor(mean + 1e-9).astype(np.int64)
+            more = np.clip(mean - low, 0.0, None)
+            for counts, part in ((low, 1.0 - more), (low + 1, more)):
+                for count, weighed in zip(counts, chance * part * share, strict=True):
+                    if weighed > 0.0:
+                        weight[int(count)] = weight.get(int(count), 0.0) + weighed
+        counts = np.array(sorted(weight))
+        return counts, np.array([weight[c] for c in counts])
+
+
 class ActualData(Density):
     """The tensor itself: figures are averages over the aligned tiles of its mask.
 

@@ -9,6 +9,7 @@ from archsim.hardware import EngineTable
 from archsim.hardware.sparsity import StorageSparsity
 from archsim.models.sparse.density import (
     Banded,
+    Blocks,
     Density,
     FixedStructured,
     Hypergeometric,
@@ -18,7 +19,7 @@ from archsim.models.sparse.density import (
 from archsim.models.sparse.formats import RankFormat
 from archsim.models.sparse.spec import Action, ComputeSparsity, SlotSparsity, Sparsity
 from archsim.workload.graph import Einsum, Tensor
-from archsim.workload.sparsity import reduction_rank
+from archsim.workload.sparsity import block_ranks, reduction_rank
 
 OPERANDS = ("input", "weight", "output")
 _KINDS = {"bitmask": "b", "uncompressed_bitmask": "ub"}
@@ -83,4 +84,13 @@ def density_of(tensor: Tensor | None, einsum: Einsum, operand: int, shape: Shape
                 found=tensor.density,
             )
         return band
+    if tensor.pattern.startswith("block"):
+        ranks = block_ranks(einsum, operand)
+        if ranks is None:
+            raise InputError(
+                f"pattern {tensor.pattern} needs rows beside a rank that is summed over",
+                field=tensor.name,
+            )
+        high, wide = (int(part) for part in tensor.pattern.split()[1].split("x"))
+        return Blocks(tensor.density, shape, (high, wide), ranks)
     return Hypergeometric(tensor.density, prod(shape))
