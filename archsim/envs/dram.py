@@ -34,6 +34,7 @@ from archsim.envs.scenario import (
 from archsim.errors import InputError
 from archsim.inputs import Strict
 from archsim.models.dram.designs import METRICS, PARAMETERS, ControllerProblem, policies
+from archsim.models.dram.equivalence import canonical
 from archsim.models.dram.spec import load_spec
 from archsim.space import DesignSpace, Parameter
 from archsim.space.parameter import Role
@@ -366,6 +367,13 @@ class DramProblem:
         metrics = {name: found[name] for name in (*self.metric_names, "feasible")}
         metrics.update(self.objective.score(metrics))
         return metrics
+
+    def class_of(self, indices: np.ndarray) -> np.ndarray:
+        """Bytes that are equal for designs that serve the trace alike, [B]."""
+        values = self.space.decode(np.atleast_2d(indices))
+        columns = {name: column.tolist() for name, column in values.items()}
+        alike = canonical(self.designs.vectors(columns), self.trace.write)
+        return alike.view(f"S{alike.itemsize * alike.shape[1]}")[:, 0]
 
     def _simulated(self, indices: np.ndarray) -> Metrics:
         values = self.space.decode(indices)

@@ -58,6 +58,22 @@ class Evaluating:
         self.evaluations = 0
         self._reported = (*self.problem.metric_names, "violation", "objective")
 
+    def proxy(self, path: str) -> Callable[[np.ndarray], Metrics]:
+        """Predicted metrics and scores of designs, by a learned model of this problem.
+
+        They cost no evaluation: a searcher screens designs by them, and steps the environment
+        with those worth it.
+
+        Args:
+            path: File of `archsim proxy train`.
+
+        Raises:
+            InputError: It is none, or of another problem.
+        """
+        from archsim.envs.proxy import ProxyProblem
+
+        return ProxyProblem(self.problem, path).evaluate
+
     def _info_of_one(self, design: np.ndarray, metrics: Metrics) -> dict[str, Any]:
         info: dict[str, Any] = {name: float(metrics[name][0]) for name in self._reported}
         info["feasible"] = bool(metrics["feasible"][0])
