@@ -81,6 +81,27 @@ def test_the_mapper_equals_enumeration():
     assert not wrong
 
 
+def test_square_convolutions_whose_tiles_are_told_apart_once_equal_enumeration():
+    """Rows and columns alike: labels are built for one tile of each mirrored pair."""
+    rng, compared = random.Random(9), 0
+    while compared < 6:
+        square = conv2d_einsum(
+            "i", "w", "o", batch=1, groups=1, out_channels=rng.choice([1, 2]), in_channels=1,
+            out_size=(2, 2), kernel=(2, 2), stride=(rng.choice([1, 2]),) * 2,
+        )  # fmt: skip
+        space = mapspace(square, machine(rng))
+        assert (space.shapes.twin != np.arange(len(space.shapes.twin))).any()
+        try:
+            points = enumerate_all(space, 60_000)
+        except InputError:
+            continue
+        compared += len(points) > 0
+        for objective in OBJECTIVES[:3] if len(points) else ():
+            solution, clock = solve(space, objective), space.nest.engine[0, k.CLOCK_HZ]
+            assert solution.proven
+            assert abs(solution.value / reference(objective, points, clock) - 1) <= 1e-12
+
+
 @pytest.mark.skipif(not LONG, reason="thousands of cases: ARCHSIM_LONG=1")
 def test_the_mapper_equals_enumeration_thousands_of_times():
     tried, wrong = disagreements(700, seed=0, limit=300_000)

@@ -10,7 +10,7 @@ and on the loop that slides the input's window. Built from the inside out:
 * loops that bring the same operands to move are alike, except those that slide the window, which
   are never worse than those that do not.
 
-``enumerate.py`` knows nothing of this and tries every permutation.
+``enumeration.py`` knows nothing of this and tries every permutation.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from archsim.models.jit import inner
+from archsim.models.jit import inlined, inner
 from archsim.models.loopnest.optimal.labels import next_inside, rules
 from archsim.models.loopnest.optimal.layout import LEAK, OUT_WORDS, SAVED_BITS
 from archsim.models.loopnest.optimal.outside import (
@@ -39,10 +39,12 @@ from archsim.models.loopnest.optimal.outside import (
 )
 
 # The state's further columns: share of the words a child asks for that its parent is asked for,
-# closed and open, instances in use, and the parent of each operand; then bits read and written at
-# every slot as far as decided, and the instances of every slot.
+# closed and open, instances in use, and the parent of each operand; then what the loop that slides
+# an open window outside does (words a step, bound, and the share of the window taken to be new);
+# then bits read and written at every slot as far as decided, and the instances of every slot.
 R_SHUT, R_OPEN, USED, PARENT = SHARED, SHARED + 3, SHARED + 6, SHARED + 7
-DECIDED = SHARED + 10
+SLIDE, SHIFT, TURNS, RATIO = SHARED + 10, SHARED + 11, SHARED + 12, SHARED + 13
+DECIDED = SHARED + 14
 # Work registers of a search: level, nodes, children pruned, mappings handed out.
 LEVEL, NODES, PRUNED, LEAVES = range(4)
 # Why a call came back.
@@ -55,7 +57,7 @@ def start_state(prices, slots, state):
     for c in range(state.shape[0]):
         state[c] = 0.0
     state[BASE], state[COPIES] = prices.scalars[0] - prices.credit[0], 1.0
-    state[STEPS], state[USED] = 1.0, 1.0
+    state[STEPS], state[USED], state[SLIDE], state[RATIO] = 1.0, 1.0, -1.0, 1.0
     for s in range(slots):
         state[DECIDED + 2 * slots + s] = 1.0
     for t in range(3):
@@ -73,6 +75,8 @@ def enter_storage(sp, prices, s, kept, shape, slots, state):
     for t in range(3):
         if not (kept >> t) & 1:
             continue
+        if t == 0 and state[SLIDE] >= 0.0:
+            fit_window(sp, shape, state)
         words, p = sp.words[shape, t] * visits, int(state[PARENT + t])
         fills = state[B_OPEN + t] * words
         state[BASE] += state[A_OPEN + t] * words + fills * prices.fill[s, t]
@@ -87,6 +91,23 @@ def enter_storage(sp, prices, s, kept, shape, slots, state):
         state[R_SHUT + t], state[R_OPEN + t] = 1.0, state[B_OPEN + t]
         state[PARENT + t] = s
     slow_slots(prices, slots, state)
+
+
+@inlined
+def fit_window(sp, shape, state):
+    """Take the share of a sliding window that is new from the tile that is really kept.
+
+    Until a storage keeps it, the tile inside the sliding loop stands for it: fanouts between make
+    that larger, so that its windows overlap more.
+    """
+    d = int(state[SLIDE])
+    r = sp.partner[d]
+    span = sp.step[d] * (sp.values[d, sp.index[shape, d]] - 1.0) + 1.0
+    span += sp.step[r] * (sp.values[r, sp.index[shape, r]] - 1.0)
+    ratio = (1.0 + (state[TURNS] - 1.0) * min(1.0, state[SHIFT] / span)) / state[TURNS]
+    for column in (A_OPEN, B_OPEN, R_OPEN):
+        state[column] *= ratio / state[RATIO]
+    state[RATIO] = ratio
 
 
 @inner
@@ -125,8 +146,15 @@ def pass_storage(sp, bounds, every, orders, q, shape, old, state):
         if counted:
             for d in range(bounds.shape[0]):
                 times *= bounds[d] if (counted >> d) & 1 else 1.0
-            if t == 0 and orders.mover[q] >= 0:
-                times *= window_ratio(sp, shape, orders.mover[q], bounds[orders.mover[q]])
+            d = orders.mover[q]
+            if t == 0:
+                state[RATIO] = window_ratio(sp, shape, d, bounds[d]) if d >= 0 else 1.0
+                times *= state[RATIO]
+                slides = d >= 0 and sp.partner[d] >= 0
+                state[SLIDE] = d if slides else -1.0
+                if slides:
+                    state[SHIFT] = sp.step[d] * sp.values[d, sp.index[shape, d]]
+                    state[TURNS] = bounds[d]
         else:
             o = 3 + t  # nothing moves it here: as often as outside
         times /= every
@@ -166,6 +194,28 @@ def pass_fanout(sp, prices, s, f, shape, old, state):
     state[USED] = old[USED] * units
 
 
+@inlined
+def busy_ports(state, prices, label, flags, p):
+    """Cycles the ports of slot p need for what is decided and what a label inside asks for."""
+    slots = prices.fanout.shape[0]
+    read, written = state[DECIDED + 2 * p], state[DECIDED + 2 * p + 1]
+    for t in range(3):
+        if int(state[PARENT + t]) != p:
+            continue
+        asked = state[R_OPEN + t] if (flags >> t) & 1 else state[R_SHUT + t]
+        asked *= label[N + t]
+        if t == 2:
+            # First touches: at most as many as there are copies now and further inside.
+            written += asked * prices.bits[p, t]
+            if p == 0:
+                written -= prices.scalars[SAVED_BITS] * prices.scalars[OUT_WORDS]
+            asked = max(0.0, asked - prices.scalars[OUT_WORDS] * state[COPIES])
+        read += asked * prices.bits[p, t]
+    busy = max(read * prices.slow[p, 0], written * prices.slow[p, 1])
+    busy = max(busy, (read + written) * prices.slow[p, 2])
+    return busy / state[DECIDED + 2 * slots + p]
+
+
 @inner
 def bound_child(state, prices, labels, flags, first, many, ports, goal, points):
     """Least value with any of the labels ``first`` .. inside; inf if none can win.
@@ -173,25 +223,13 @@ def bound_child(state, prices, labels, flags, first, many, ports, goal, points):
     Args:
         ports: Whether labels have the least words as well as the least energy (see ``insert``).
     """
-    least, slots = np.inf, prices.fanout.shape[0]
+    least = np.inf
     for i in range(first, first + many):
         cycles = steps_of(state, labels[i], prices)
         for t in range(3):
-            if not ports:
-                break
-            # The parent's read port alone, as far as it will be asked.
-            p = int(state[PARENT + t])
-            asked = state[R_OPEN + t] if (flags[i] >> t) & 1 else state[R_SHUT + t]
-            asked *= labels[i, N + t]
-            if t == 2:
-                # First touches: at most as many as there are copies now and further inside.
-                asked -= prices.scalars[OUT_WORDS] * state[COPIES]
-            read = state[DECIDED + 2 * p] + max(0.0, asked) * prices.bits[p, t]
-            busy = max(
-                read * prices.slow[p, 0],
-                (read + state[DECIDED + 2 * p + 1]) * prices.slow[p, 2],
-            )
-            cycles = max(cycles, busy / state[DECIDED + 2 * slots + p])
+            if ports:
+                p = int(state[PARENT + t])
+                cycles = max(cycles, busy_ports(state, prices, labels[i], flags[i], p))
         energy = energy_of(state, labels[i], flags[i]) + prices.scalars[LEAK] * cycles
         if survives(goal, points, energy, cycles):
             least = min(least, value_of(goal, energy, cycles))

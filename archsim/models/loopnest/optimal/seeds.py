@@ -9,8 +9,9 @@ from archsim.models.loopnest.optimal import outside as lb
 from archsim.models.loopnest.optimal.enumeration import judge_rows
 from archsim.models.loopnest.optimal.space import Mapspace
 
-#: Survivors and children of a round; rounds for a space of few tile shapes and of many.
-POPULATION, CHILDREN, ROUNDS, MORE_ROUNDS, MANY_SHAPES = 16, 256, 40, 160, 500
+#: Survivors and children of a round; rounds, and rounds for the latency, whose bounds are flat
+#: (many mappings keep all units busy): there the search needs a guide.
+POPULATION, CHILDREN, ROUNDS, MORE_ROUNDS = 16, 256, 40, 160
 
 
 def primes(n: int) -> list[int]:
@@ -49,7 +50,7 @@ def first_guess(space: Mapspace, goal: np.ndarray) -> tuple[np.ndarray, np.ndarr
     order = rng.integers(0, len(perms), (CHILDREN, slots))
     mask = np.where(rng.random(CHILDREN) < 0.8, 0, rng.integers(0, len(masks), CHILDREN))
     best, scores = None, None
-    rounds = ROUNDS if len(space.shapes.volume) < MANY_SHAPES else MORE_ROUNDS
+    rounds = MORE_ROUNDS if goal[lb.KIND] == lb.LATENCY else ROUNDS
     for _ in range(rounds):
         factors = _factors(place, dim, prime, slots, dims)
         results = judge_rows(space, factors, perms[order], masks[mask])
@@ -57,10 +58,10 @@ def first_guess(space: Mapspace, goal: np.ndarray) -> tuple[np.ndarray, np.ndarr
         misfit = np.maximum(results[:, k.OVERFLOW], 0.0) + crowded
         value = _values(goal, results)
         value = np.where(misfit > 0, 1e300 * (1 + np.minimum(misfit, 1e6)), value)
-        group = (place, order, mask, value)
+        group = (place, order, mask, value, results[:, k.ENERGY_J])
         if best is not None:
             group = tuple(np.concatenate(pair) for pair in zip(best, group, strict=True))
-        keep = np.argsort(group[3], kind="stable")[:POPULATION]
+        keep = np.lexsort((group[4], group[3]))[:POPULATION]  # of the fastest, the most frugal
         best = tuple(column[keep] for column in group)
         scores = best[3]
         place, order, mask = (column[rng.integers(0, POPULATION, CHILDREN)] for column in best[:3])

@@ -1,10 +1,10 @@
 """The certified mapper: branch and bound over the mapspace, and the certificate.
 
-For every choice of kept operands, labels are built from the multiply-accumulate units outwards
-(``labels.py``), dropping whatever cannot beat the incumbent even if everything outside costs as
-little as it can; then a depth-first search from the tier inwards visits what is left
-(``search.py``), and the exact kernel judges every complete mapping that is reached. When nothing
-is left, the incumbent is optimal.
+Labels are built from the multiply-accumulate units outwards, for all choices of kept operands at
+once (``labels.py``, ``build.py``), dropping whatever cannot beat the incumbent even if everything
+outside costs as little as it can (``outside.py``); then a depth-first search from the tier inwards
+visits what is left (``search.py``), and the exact kernel judges every complete mapping that is
+reached. When nothing is left, the incumbent is optimal.
 """
 
 from __future__ import annotations
