@@ -114,6 +114,10 @@ def test_states_in_host_memory_are_updated_by_the_host():
     assert not short.fits
     assert short.short_bytes == pytest.approx(far.away_bytes["host_dram"] - 5e10)
     assert short.update_s == far.update_s
+    drive = run(zero=2, states="nvme")
+    owned = load_model("llama-2-7b").parameters
+    assert drive.update_s > owned * STATE_BYTES * (1 / 56e9 + 1 / 32e9)
+    assert drive.update_s > far.update_s
 
 
 @given(st.floats(0.0, 1.0))

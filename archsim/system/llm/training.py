@@ -350,11 +350,10 @@ class _Step:
         if how.states is not None:
             tier = self.node.tiers[how.states]
             many = float(self.node.devices[0] / tier["instances"][0])
-            rate = float(tier["bandwidth_bytes_per_s"][0]) * HOST_EFFICIENCY / many
             own = self.owned * how.device_share
             hosted = self.owned - own
             into, outof = self.path(how.states, home), self.path(home, how.states)
-            host = hosted * touched / rate
+            host = hosted * many * self.hosted_s(touched)
             weights = float(into.seconds(hosted * self.weight)[0]) if hosted else 0.0
             if not own:
                 return host + weights
@@ -371,6 +370,17 @@ class _Step:
         if how.zero in (1, 2):  # new weights to all
             seconds += 0.5 * self.over_data(self.parameters * self.weight, self.layers)
         return seconds
+
+    def hosted_s(self, touched: float) -> float:
+        """Time of one parameter's update by the host, whose processors share the states' tier."""
+        assert self.how.states is not None
+        tier = self.node.tiers[self.how.states]
+        read = float(tier["bandwidth_bytes_per_s"][0])
+        write = float(tier["write_bandwidth_bytes_per_s"][0])
+        if self.machine.item("tiers", self.how.states).kind != "NAND":
+            return touched / (read * HOST_EFFICIENCY)
+        # Only states pass through a drive; weights and gradients wait in the host's memory.
+        return STATE_BYTES / read + STATE_BYTES / write
 
     # ---------------------------------------------------------------------------- the memory
 
