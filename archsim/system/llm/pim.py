@@ -113,6 +113,8 @@ class PimPricer(Roofline):
         engines = [e for e in machine.engines if e.kind == "pim"]
         figures = node.engines[engines[0].name] if engines else None
         self.has_pim = figures is not None
+        inner = machine.groups[-1].name if machine.groups else None
+        self.ring = any(x.across == inner and x.topology == "ring" for x in machine.links)
         if figures is not None:
             tier = node.tiers[engines[0].backing]
             self.pim_bandwidth = tier["bandwidth_bytes_per_s"] * figures["bandwidth_factor"]
@@ -290,8 +292,17 @@ class PimPricer(Roofline):
         return self.gemms([call])[0]
 
     def collective(self, call: Call, links: list[Level]) -> tuple[Floats, Floats]:
-        """Seconds, and joules of all members together, of a collective."""
-        return self.xpu.collective(call, links)
+        """Seconds, and joules of all members together, of a collective.
+
+        Members joined in a ring add up along it, in 2 (p - 1) steps from neighbour to neighbour.
+        """
+        seconds, joules = self.xpu.collective(call, links)
+        if call.kind == "all_reduce" and self.ring and links:
+            members, held = np.broadcast_arrays(call.sizes["members"], call.sizes["bytes"])
+            steps = 2.0 * (np.maximum(members, 1.0) - 1.0)
+            near = steps * (links[0].latency + held / np.maximum(members, 1.0) / links[0].bandwidth)
+            seconds = np.where(members <= links[0].members, near, seconds)
+        return seconds, joules
 
     def eager(self, call: Call) -> Price:
         """Cost of a call started by the host, on the processor."""
