@@ -14,10 +14,12 @@ from archsim.bench.accelerator import bench_network, bench_step
 from archsim.bench.dram import bench_dram
 from archsim.bench.kernel import bench_kernel
 from archsim.bench.llm import bench_llm
+from archsim.bench.mapper import bench_mapper
 from archsim.errors import InputError
 
 BENCHMARKS: dict[str, Callable[..., list[tuple[str, str]]]] = {
     "kernel": bench_kernel,
+    "mapper": bench_mapper,
     "network": bench_network,
     "step": bench_step,
     "dram": bench_dram,
@@ -29,7 +31,7 @@ def main(name: str | None = None, *, repeat: int = 7, scenario: str = "edge_resn
     """Run one benchmark, or all, and print their figures.
 
     Args:
-        name: ``kernel``, ``network``, ``step``, ``dram`` or ``llm``; None for all.
+        name: ``kernel``, ``mapper``, ``network``, ``step``, ``dram`` or ``llm``; None for all.
         repeat: Repetitions a median is taken of.
         scenario: Scenario of the ``network`` and ``step`` benchmarks.
 

@@ -80,7 +80,10 @@ def judge_rows(space: Mapspace, factors, orders, keep) -> np.ndarray:
     n = len(factors)
     results, zero = np.zeros((n, k.RESULTS)), np.zeros(n, np.int64)
     if n:
-        k.evaluate_rows(
+        judge = (
+            k.evaluate_here if n < k.FEW else k.evaluate_rows
+        )  # few are not worth waking threads
+        judge(
             zero, zero, space.problem.floats, space.problem.ints,
             np.ascontiguousarray(factors, np.float64), np.ascontiguousarray(orders, np.int64),
             np.ascontiguousarray(keep), space.nest.fanout, False,
