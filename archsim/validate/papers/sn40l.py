@@ -99,7 +99,7 @@ def rows() -> Iterator[Row]:
     cost = evaluate_step("llama-3-8b", load_machine("sn40lx16"), context=8192, plan="tp16")
     yield Row(
         PAPER, "Llama-3 8B on 16 sockets, context 8192", 1042, float(1.0 / cost.latency_s[0]),
-        "tokens/s", cause="links between two nodes of eight are not published (assumed Ethernet)",
+        "tokens/s", cause="links between sockets are not published",
     )  # fmt: skip
 
 
