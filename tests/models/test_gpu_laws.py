@@ -244,6 +244,27 @@ def test_constants_say_where_they_come_from():
         load_constants("pascal")
 
 
+@pytest.mark.parametrize(("here", "there"), [("a100", "h100"), ("h100", "a100")])
+def test_constants_are_carried_over_by_data_sheets(here, there):
+    own = {name: load_constants({"a100": "ampere", "h100": "hopper"}[name]) for name in DEVICES}
+    carried = own[here].carried_over(DEVICES[there])
+    ops = {n: d.peak("bf16") / d.sms / d.clock_hz for n, d in DEVICES.items()}
+    ratio = ops[there] / ops[here]
+    before, after = own[here].gemm, carried.gemm
+    assert after["l2_bytes_per_cycle"] == pytest.approx(before["l2_bytes_per_cycle"] * ratio)
+    assert after["launch_s"] == before["launch_s"]
+    same = own[here].carried_over(DEVICES[here])
+    assert all(same.kernel(k) == dict(v) for k, v in own[here].kernels.items())
+    # a device is predicted better from the other's measurements than with its constants unchanged
+    sizes = (4096, 4096, 4096)
+    truth = evaluate_gemm(DEVICES[there], *sizes).latency_s
+    errors = [
+        abs(evaluate_gemm(DEVICES[there], *sizes, constants=c).latency_s / truth - 1)
+        for c in (carried, own[here])
+    ]
+    assert errors[0] < errors[1]
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +17,13 @@ from pydantic import Field
 
 from archsim.errors import InputError
 from archsim.inputs import Strict, load_yaml
-from archsim.models.gpu.device import GpuDevice
+from archsim.models.gpu.device import Figure, GpuDevice, gpu_device
 
 PATH = Path(__file__).with_name("constants.yaml")
 Numbers = dict[str, float]
+#: What :meth:`GpuConstants.carried_over` changes: work of one SM, and work all SMs share.
+SM_TIMES = ("k_step_s", "tile_s", "grouped_tile_s", "grouped8_tile_s", "head_tile_s")
+SHARED_TIMES = ("token_s", "head_s", "head_token_s", "expert_s", "route_s")
 
 
 class Kernel(Strict):
@@ -37,6 +40,7 @@ class Generation(Strict):
     """All kernels of one generation."""
 
     title: str
+    device: str = Field(description="shipped machine that was measured")
     kernels: dict[str, Kernel]
 
 
@@ -52,11 +56,13 @@ class GpuConstants:
 
     Attributes:
         name: Of the generation.
+        device: Shipped machine that was measured.
         kernels: Values by kernel and constant.
         tiles: Tile shapes of matrix products, float64[tiles, 2].
     """
 
     name: str
+    device: str
     kernels: Mapping[str, Mapping[str, float]]
     tiles: NDArray[np.float64]
 
@@ -84,7 +90,44 @@ class GpuConstants:
     ) -> GpuConstants:
         """A copy with other values for one kernel (what a calibration tries)."""
         changed = {**self.kernels, kernel: {**self.kernels.get(kernel, {}), **values}}
-        return GpuConstants(self.name, changed, self.tiles if tiles is None else tiles)
+        return GpuConstants(self.name, self.device, changed, self.tiles if tiles is None else tiles)
+
+    def carried_over(self, device: GpuDevice) -> GpuConstants:
+        """Constants for a GPU of another generation, from both data sheets.
+
+        What an SM needs for a tensor operation is taken to stay: bytes a cycle grow with the 16-bit
+        operations it does a cycle, the time of a step or a tile shrinks as its rate grows. Work all
+        SMs share (entering tokens into a cache, routing them) shrinks with their number and clock.
+        Launches, shares of a bandwidth and what links need stay as they are. How well this works is
+        what ``archsim validate gpu`` shows under "One device left out".
+
+        Example:
+            >>> ampere = load_constants("ampere")
+            >>> carried = ampere.carried_over(gpu_device("h100"))
+            >>> round(carried.gemm["k_step_s"] / ampere.gemm["k_step_s"], 3)
+            0.385
+        """
+        measured = gpu_device(self.device)
+
+        def per_cycle(one: GpuDevice) -> Figure:
+            return one.peak("bf16") / (one.sms * one.clock_hz)
+
+        wider = float(per_cycle(device) / per_cycle(measured))
+        faster = float(device.clock_hz / measured.clock_hz)
+        more = float(device.sms / measured.sms)
+
+        def carried(name: str, value: float) -> float:
+            if name.endswith("bytes_per_cycle"):
+                return value * wider
+            if name in SM_TIMES:
+                return value / (wider * faster)
+            return value / (more * faster) if name in SHARED_TIMES else value
+
+        kernels = {
+            kernel: {name: carried(name, value) for name, value in values.items()}
+            for kernel, values in self.kernels.items()
+        }
+        return replace(self, kernels=kernels)
 
 
 @functools.cache
@@ -108,6 +151,7 @@ def load_constants(generation: str) -> GpuConstants:
     kernels = known[generation].kernels
     return GpuConstants(
         generation,
+        known[generation].device,
         {name: dict(kernel.values) for name, kernel in kernels.items()},
         np.array(kernels["gemm"].tiles, dtype=np.float64),
     )

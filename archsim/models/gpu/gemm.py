@@ -173,7 +173,7 @@ def evaluate_gemm(
         >>> from archsim.models.gpu import gpu_device
         >>> cost = evaluate_gemm(gpu_device("h100"), [8, 4096], 8192, 8192)
         >>> [round(float(t) * 1e6) for t in cost.latency_s]
-        [51, 674]
+        [52, 677]
     """
     p = constants or constants_for(device)
     names = (dtype,) if isinstance(dtype, str) else tuple(dtype)
