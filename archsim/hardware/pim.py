@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from archsim.errors import InputError
 from archsim.hardware.devices import Name
 from archsim.inputs import Strict
 
@@ -81,6 +82,13 @@ class PimEngine(Strict):
         default=0.0, ge=0, le=1e12, description="buffers of one stack: operands and sums"
     )
     softmax: bool = Field(default=True, description="units for softmax: attention stays inside")
+    product: str | None = Field(
+        default=None, max_length=200, description="memory at command level (archsim.models.pim)"
+    )
+    fidelity: Literal["roofline", "commands"] = Field(
+        default="roofline",
+        description="commands: kernels reach what the product's closed form says of their shape",
+    )
     start_latency_s: float = Field(
         default=0.0, ge=0, le=1, description="modes and barriers around one operation, s"
     )
@@ -90,6 +98,15 @@ class PimEngine(Strict):
     mac_energy_j: float | None = Field(
         default=None, ge=0, le=1e-6, description="J per multiply-accumulate; default by level"
     )
+
+    @model_validator(mode="after")
+    def _commands_of_something(self) -> PimEngine:
+        if self.fidelity == "commands" and self.product is None:
+            raise InputError(
+                "commands are those of a product", field=f"engines.{self.name}.product",
+                expected="a product of archsim.models.pim",
+            )  # fmt: skip
+        return self
 
 
 def pim_figures(values: Values, engine: PimEngine) -> dict[str, Floats]:
@@ -113,6 +130,7 @@ def pim_figures(values: Values, engine: PimEngine) -> dict[str, Floats]:
         "clock_hz": clock,
         "level": level,
         "policy": values(path + "policy"),
+        "fidelity": values(path + "fidelity"),
         "softmax": values(path + "softmax"),
         "stacks": stacks,
         "buffer_bytes": values(path + "buffer_bytes"),

@@ -88,6 +88,18 @@ def test_beyond_its_operations_a_byte_a_unit_gains_nothing():
     assert gains[3:] == pytest.approx(1.0)
 
 
+def test_commands_cost_more_than_the_roofline_and_no_more_than_the_closed_form_says():
+    rows = {"context": 4096, "plan": "tp4", "batch": [1, 8, 64]}
+    roofline = load_machine("duplexx4")
+    issued = roofline.with_values({"engines.pim.fidelity": "commands"})
+    ideal, real = (evaluate_step("mixtral-8x7b", m, **rows) for m in (roofline, issued))
+    ratio = real.latency_s / ideal.latency_s
+    assert (ratio > 1.02).all()
+    assert (ratio < 1.6).all()
+    with pytest.raises(InputError, match="product"):
+        load_machine("bank_pimx4").with_values({"engines.pim.fidelity": "commands"})
+
+
 def test_rates_and_area_follow_from_the_parts():
     figures = resolve_node(load_machine("duplex")).engines["pim"]
     assert figures["flops_per_s"][0] / 5 == pytest.approx(21.3e12, rel=0.001)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,9 @@ from archsim.system.llm.collectives import Level
 from archsim.system.llm.pricing import Price, Roofline
 from archsim.system.llm.rows import Plans
 from archsim.workload.steps import Bits
+
+if TYPE_CHECKING:
+    from archsim.models.pim import Product
 
 Floats = NDArray[np.float64]
 _OFFLOAD, _SPLIT = POLICIES.index("offload"), POLICIES.index("split")
@@ -43,6 +47,14 @@ def pim_engine(machine: Machine) -> PimEngine:
         "this machine has no memory that computes", source=machine.name, field="engines",
         expected="an engine of kind pim",
     )  # fmt: skip
+
+
+def _product(engine: PimEngine) -> Product:
+    """An engine's memory at command level, with as many stacks as the engine's."""
+    from archsim.models.pim import load_product
+
+    found = load_product(engine.product or "")
+    return load_product(found.model_dump(mode="json") | {"stacks": engine.stacks})
 
 
 def expert_loads(experts: Floats, pairs: Floats) -> Floats:
@@ -124,6 +136,9 @@ class PimPricer(Roofline):
             self.pim_j_per_flop = figures["mac_energy_j"] / 2.0
             self.policy = figures["policy"]
             self.pim_buffer = figures["buffer_bytes"]
+            issued = np.asarray(figures["fidelity"]) > 0
+            self.issued = issued if issued.any() else None
+            self.product = _product(pim_engine(machine)) if issued.any() else None
             usable = (self.pim_bandwidth > 0) & (self.pim_peak > 0) & (self.policy >= _OFFLOAD)
             self.usable, self.softmax = usable, figures["softmax"] > 0
             self.splits = bool((usable & (self.policy == _SPLIT)).any())
@@ -131,7 +146,12 @@ class PimPricer(Roofline):
     # --------------------------------------------------------------------- one engine's prices
 
     def inside(
-        self, flops: Floats, read: Floats, moved: Floats, operands: Floats | float = 0.0
+        self,
+        flops: Floats,
+        read: Floats,
+        moved: Floats,
+        operands: Floats | float = 0.0,
+        reached: Floats | float = 1.0,
     ) -> Price:
         """A call on the memory's units.
 
@@ -142,6 +162,7 @@ class PimPricer(Roofline):
             operands: Bytes of vectors that the read bytes are multiplied by. Half of a stack's
                 buffers hold them (the other half the sums); what does not fit comes in passes, each
                 of which reads again, at most once a vector's share.
+            reached: Share of the units' rates that the shape reaches, see :meth:`reached`.
         """
         with np.errstate(divide="ignore", invalid="ignore"):
             passes = np.maximum(np.ceil(operands / (self.pim_buffer / 2.0)), 1.0)
@@ -152,14 +173,34 @@ class PimPricer(Roofline):
             memory = np.where(self.usable, again / self.pim_bandwidth, np.inf)
         memory = np.maximum(memory, moved / self.bandwidth)
         joules = flops * self.pim_j_per_flop + again * self.pim_j_per_byte + moved * self.j_per_byte
+        compute, memory = compute / reached, memory / reached
         seconds = self.pim_start + np.maximum(compute, memory)
         return Price(seconds, joules, compute, memory, again + moved)
+
+    def reached(self, m: Floats, n: Floats, k: Floats) -> Floats | float:
+        """Share of its rates that a product of some shape reaches, by the commands it takes.
+
+        Rows that open and close, operands, results and refresh; 1 with the fidelity ``roofline``.
+        """
+        if self.product is None:
+            return 1.0
+        from archsim.models.pim import closed_form
+
+        shape = np.broadcast_shapes(*(np.shape(x) for x in (m, n, k)), np.shape(self.issued))
+        sizes = [
+            np.broadcast_to(np.clip(np.ceil(x), 1.0, 2.0**30), shape).ravel() for x in (m, n, k)
+        ]
+        cost, peak = closed_form(self.product, *sizes), self.product
+        least = np.maximum(cost.bytes / peak.bandwidth_bytes_per_s, cost.flops / peak.flops_per_s)
+        share = np.minimum(least / cost.time_s, 1.0).reshape(shape)
+        return np.where(self.issued, share, 1.0)
 
     def _gemm_inside(self, call: Call) -> Price:
         m, n, k = (call.sizes[x] for x in "mnk")
         act = self.bits.activation / 8.0
         held = call.weight_bytes * np.ones_like(m)
-        return self.inside(2.0 * m * n * k, held, (m * k + m * n) * act, m * k * act)
+        moved, reached = (m * k + m * n) * act, self.reached(m, n, k)
+        return self.inside(2.0 * m * n * k, held, moved, m * k * act, reached)
 
     def _attention_inside(self, call: Call) -> Price:
         """Queries go in, results come out; keys and values are read where they lie."""
@@ -169,7 +210,11 @@ class PimPricer(Roofline):
         flops = whole.compute_s * 0.0 + 2.0 * self._pairs_of(call) * (
             s["head_dim"] + s["value_dim"]
         )
-        return self.inside(flops, np.maximum(whole.bytes - own, 0.0), own)
+        # Heads that share keys are vectors of one product over the caches of all requests.
+        shared = s["heads"] / s["kv_heads"] * s["new"]
+        rows = s["requests"] * s["kv_heads"] * s["context"]
+        reached = self.reached(shared, rows, s["head_dim"])
+        return self.inside(flops, np.maximum(whole.bytes - own, 0.0), own, 0.0, reached)
 
     def _pairs_of(self, call: Call) -> Floats:
         from archsim.system.llm.pricing import _pairs
@@ -239,7 +284,9 @@ class PimPricer(Roofline):
         nothing = np.zeros_like(outside[0])
         if self.has_pim:
             operands = loads * s["hidden"] * act
-            inner = self.inside(flops, weights, 2.0 * operands, operands)
+            width = s["inner"] * (2.0 + s["gated"])
+            reached = self.reached(loads, width, s["hidden"])
+            inner = self.inside(flops, weights, 2.0 * operands, operands, reached)
             timed = inner.seconds - self.pim_start
             inside = np.concatenate([nothing[None], np.cumsum(timed, 0) + self.pim_start])
             inner_j = np.concatenate([nothing[None], np.cumsum(inner.joules, 0)])
