@@ -176,7 +176,7 @@ class StepCalls:
         if not of_sequences(call):
             return [call]
         if call.kind == "gemm":
-            rows = sum(kind.sizes["m"] for kind in kinds)
+            rows: Floats = np.add.reduce([kind.sizes["m"] for kind in kinds])
             macs = sum(kind.macs for kind in kinds)
             return [replace(call, sizes={**call.sizes, "m": rows}, macs=macs)]
         pairs = zip(kinds, self.grids, strict=True)

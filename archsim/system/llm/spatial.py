@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -83,7 +84,7 @@ class MappedPricer(Roofline):
             for number, (copies, rows, inner, columns, shared) in enumerate(fresh):
                 name = f"p{number}"
                 left = builder.tensor(f"{name}.left", (copies, rows, inner), data, "input")
-                role = "weight" if shared else "kv_cache"
+                role: Literal["weight", "kv_cache"] = "weight" if shared else "kv_cache"
                 shape = (inner, columns) if shared else (copies, inner, columns)
                 right = builder.tensor(f"{name}.right", shape, weight, role)
                 out = builder.tensor(f"{name}.out", (copies, rows, columns), data)

@@ -26,7 +26,7 @@ CONFIG = {
 }  # fmt: skip
 #: How gradients and states move: as DeepSpeed does, with copies beside the backward pass, and with
 #: every second subgroup updated by the devices.
-WAYS = {
+WAYS: dict[str, dict[str, bool | float]] = {
     "waiting for copies": {"blocking": True},
     "copies beside the backward pass": {},
     "every second subgroup on the devices": {"device_share": 0.5},

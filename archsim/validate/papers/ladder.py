@@ -48,8 +48,9 @@ def rows() -> Iterator[Row]:
     contexts = np.arange(1025, 1024 + 512)
     nvlink = load_machine("h100x8")
     for plan, (prompt_s, rest_s) in LOGGED.items():
-        mode = {"phase": "prefill", "context": 1024, "plan": f"{plan}+eager"}
-        ours = evaluate_step("llama-3-70b", nvlink, **mode).latency_s[0]
+        ours = evaluate_step(
+            "llama-3-70b", nvlink, phase="prefill", context=1024, plan=f"{plan}+eager"
+        ).latency_s[0]
         figure = f"70B, NVLink, logs: prompt of 1024 tokens, plan {plan}+eager"
         yield Row(PAPER, figure, prompt_s * 1e3, ours * 1e3, "ms", cause=HOSTED)
         cost = evaluate_step("llama-3-70b", nvlink, context=contexts, plan=plan)

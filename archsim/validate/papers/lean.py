@@ -42,7 +42,7 @@ def rows() -> Iterator[Row]:
             (f"waves, fixed split of {parts}", fixed_rounds(items, parts, device.sms), parts),
             ("tiles of the fullest SM, equal split", equal_share(items, tiles, device.sms), tiles),
         ):
-            dealt = dealt_rounds(items, blocks, device.sms)
+            dealt = dealt_rounds(items, blocks, int(device.sms))
             figure = f"{said}, formula and dealt out: {shape}"
             yield Row(paper, figure, float(closed), dealt, "", EXACT)
     heads, context = np.arange(1.0, 129.0), 262144

@@ -44,16 +44,16 @@ def experts() -> Iterator[Row]:
     for name, dgx, published in (("A100", a100, 31), ("H100", h100, 15)):
         figure = f"model switch over DGX {name}, one PCIe link for the DGX"
         yield Row(PAPER, figure, published, dgx.switch_s / node.switch_s, "x")
-    for batch, tokens, *published in OVERALL:
+    for batch, tokens, *overall in OVERALL:
         ours = composition("sn40lx8", batch, tokens)
-        for name, value in zip(("A100", "H100"), published, strict=True):
+        for name, value in zip(("A100", "H100"), overall, strict=True):
             other = composition(f"{name.lower()}x8", batch, tokens)
             figure = f"overall over DGX {name}, batch {batch}, {tokens} tokens, prompts of {PROMPT}"
             gain = other.latency_s / ours.latency_s
             yield Row(PAPER, figure, value, gain, "x", cause=PREFILL)
-    for tokens, *published in ALONE:
+    for tokens, *alone in ALONE:
         ours = composition("sn40lx8", 1, tokens)
-        for name, value in zip(("A100", "H100"), published, strict=True):
+        for name, value in zip(("A100", "H100"), alone, strict=True):
             other = composition(f"{name.lower()}x8", 1, tokens)
             figure = f"expert alone over DGX {name}, batch 1, {tokens} tokens, prompt of {PROMPT}"
             yield Row(PAPER, figure, value, other.run_s / ours.run_s, "x", cause=PREFILL)
