@@ -12,6 +12,7 @@ attention, as their command lines have it; collectives not hidden, as their A100
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from archsim.system.llm.training import Training, TrainingCost, evaluate_training
 from archsim.validate.papers.row import Row
@@ -26,18 +27,18 @@ CONFIG = {
 }  # fmt: skip
 #: How gradients and states move: as DeepSpeed does, with copies beside the backward pass, and with
 #: every second subgroup updated by the devices.
-WAYS: dict[str, dict[str, bool | float]] = {
+WAYS: dict[str, dict[str, Any]] = {
     "waiting for copies": {"blocking": True},
     "copies beside the backward pass": {},
     "every second subgroup on the devices": {"device_share": 0.5},
 }
 
 
-def step(machine: str = "h100x4", **how: bool | float) -> TrainingCost:
+def step(machine: str = "h100x4", **how: Any) -> TrainingCost:
     """One step, as logged."""
     return evaluate_training(
         model_of(CONFIG, "20b"), machine, batch=4, context=2048, plan="dp4+eager",
-        how=Training(zero=3, states="host_dram", overlap=False, **how),  # type: ignore[arg-type]
+        how=Training(zero=3, states="host_dram", overlap=False, **how),
     )  # fmt: skip
 
 
