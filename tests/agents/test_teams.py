@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from team_problems import Additive, Matching
 
-import archsim.envs  # noqa: F401 (registers the environments)
 from archsim.agents import designs_per_step, load_agent, options_from_mapping
+from archsim.envs import TeamEnv
 from archsim.envs.recorder import BudgetExhausted, Recorder, VectorRecorder
 from archsim.errors import InputError
 from archsim.testing import check_agent
@@ -174,6 +174,24 @@ def test_a_resumed_search_asks_for_the_same_designs():
     env = gym.make_vec("archsim/Accelerator-v0", num_envs=16, scenario=problem)
     cls(VectorRecorder(env, 80, again.append, cache), seed=1).search()
     assert [r["key"] for r in again] == [r["key"] for r in first]
+
+
+@pytest.mark.parametrize("name", ["ppo", "sac", *TEAMS])
+def test_single_agents_and_teams_reach_the_same_designs(name):
+    """Of ArchGym's 28,311,552 controllers, each is one action of every searcher's encoding."""
+    problem, encoding = Additive(), load_agent(name).encoding
+    space, env = problem.space, gym.make("archsim/Accelerator-v0", scenario=problem)
+    assert space.size == 28_311_552
+    rng = np.random.default_rng(0)
+    designs = space.sample(rng, 5000)
+    assert np.array_equal(space.from_action(space.to_action(designs, encoding), encoding), designs)
+    actions = space.action_space(encoding)
+    actions.seed(0)
+    drawn = np.array([actions.sample() for _ in range(3000)])
+    found = space.from_action(drawn, encoding)
+    assert all(len(np.unique(found[:, at])) == n for at, n in enumerate(space.cardinalities))
+    team = TeamEnv(env, "parameter")
+    assert all(np.array_equal(team.joint(team.split(row)), row) for row in designs[:200])
 
 
 def test_the_team_of_the_readme_keeps_the_contract():
