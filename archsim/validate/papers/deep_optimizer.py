@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from archsim.hardware import Machine, load_machine
 from archsim.system.llm.training import Training, TrainingCost, evaluate_training
 from archsim.validate.papers.row import Row
 from archsim.workload.huggingface import model_of
@@ -34,10 +35,34 @@ WAYS: dict[str, dict[str, Any]] = {
 }
 
 
-def step(machine: str = "h100x4", **how: Any) -> TrainingCost:
+#: The other models of the logs, and the steps of theirs that calibrate nothing, ms. (Of the 13B's
+#: the first two give the rates of updates and of waiting copies, see ``training``.)
+OTHERS = {
+    "13B": ({"intermediate_size": 13824}, {"every second subgroup on the devices": 4725}),
+    "7B": (
+        {"hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32,
+         "num_attention_heads": 32},
+        {"waiting for copies": 3796, "every second subgroup on the devices": 2246},
+    ),
+}  # fmt: skip
+
+
+def polaris() -> Machine:
+    """A node of Polaris, where the A100 logs come from: four A100 40 GB, one EPYC 7543P."""
+    return load_machine("a100x4").with_values({
+        "tiers.hbm.capacity_bytes": 40 * 2**30,
+        "tiers.hbm.bandwidth_bytes_per_s": 1.555e12,
+        "tiers.host_dram.capacity_bytes": 512e9,
+        "tiers.host_dram.bandwidth_bytes_per_s": 204.8e9,
+    })  # fmt: skip
+
+
+def step(
+    machine: Machine | str = "h100x4", config: dict[str, Any] | None = None, **how: Any
+) -> TrainingCost:
     """One step, as logged."""
     return evaluate_training(
-        model_of(CONFIG, "20b"), machine, batch=4, context=2048, plan="dp4+eager",
+        model_of({**CONFIG, **(config or {})}, "logged"), machine, batch=4, context=2048, plan="dp4+eager",
         how=Training(zero=3, states="host_dram", overlap=False, **how),
     )  # fmt: skip
 
@@ -60,6 +85,11 @@ def rows() -> Iterator[Row]:
     )
     for name, published, ours in parts:
         yield Row(PAPER, name, published, ours * 1e3, "ms", cause=slow)
+    for size, (config, steps) in OTHERS.items():
+        for name, published in steps.items():
+            ours = step(polaris(), config, **WAYS[name]).latency_s
+            figure = f"{size} on four A100, step, {name}"
+            yield Row(PAPER, figure, published, ours * 1e3, "ms", cause=slow)
 
 
 #: What is not computed, and why.
