@@ -135,6 +135,30 @@ def test_time_is_the_longest_of_work_traffic_and_links():
     assert hosted.bound_s["overhead"][0] == pytest.approx(35 * 20e-6)
 
 
+@pytest.mark.parametrize(
+    "path",
+    ["tiers.hbm.bandwidth_bytes_per_s", "links.peer_to_peer.bandwidth_bytes_per_s",
+     "engines.rdu.rates.bf16.flops_per_s"],
+)  # fmt: skip
+@pytest.mark.parametrize("phase", ["prefill", "decode"])
+def test_better_hardware_is_never_slower(path, phase):
+    values = 10.0 ** np.linspace(10, 16, 25)
+    plans = ["tp8", "tp8+unfused"]
+    for plan in plans:
+        cost = run("mixtral-8x7b", phase=phase, context=1024, plan=plan, overrides={path: values})
+        assert (np.diff(cost.latency_s) <= 1e-12 * cost.latency_s[1:]).all()
+
+
+def test_free_links_and_launches_leave_work_and_traffic():
+    free = {"links.peer_to_peer.latency_s": 0.0, "links.peer_to_peer.bandwidth_bytes_per_s": 1e18,
+            "engines.rdu.launch_latency_s": 0.0,
+            "engines.rdu.hardware_launch_latency_s": 0.0}  # fmt: skip
+    cost = run(machine=NODE.with_values(free), plan=["tp8", "tp8+unfused"])
+    assert (cost.bound_s["links"] < 1e-9).all()
+    assert (cost.bound_s["overhead"] < 1e-12).all()
+    assert cost.latency_s[0] <= cost.latency_s[1]
+
+
 def test_mixed_steps_fuse_as_well():
     cost = run(batch=16, beside=[Share([1, 0], 512, 2048)], plan="tp8")
     check_parts(cost)

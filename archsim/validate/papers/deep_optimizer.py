@@ -62,8 +62,8 @@ def step(
 ) -> TrainingCost:
     """One step, as logged."""
     return evaluate_training(
-        model_of({**CONFIG, **(config or {})}, "logged"), machine, batch=4, context=2048, plan="dp4+eager",
-        how=Training(zero=3, states="host_dram", overlap=False, **how),
+        model_of({**CONFIG, **(config or {})}, "logged"), machine, batch=4, context=2048,
+        plan="dp4+eager", how=Training(zero=3, states="host_dram", overlap=False, **how),
     )  # fmt: skip
 
 
