@@ -56,8 +56,7 @@ def luck():
 @pytest.mark.parametrize("kind", [Additive, Matching])
 @pytest.mark.parametrize("name", TEAMS)
 def test_teams_beat_ten_times_as_many_random_designs(name, kind, luck):
-    for seed in range(2):
-        assert best(searched(name, kind(1), 300, seed)[0]) < luck[kind]
+    assert best(searched(name, kind(1), 300)[0]) < luck[kind]
 
 
 @pytest.mark.parametrize(
