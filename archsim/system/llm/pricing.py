@@ -124,7 +124,11 @@ class Roofline:
             )
             self.j_per_flop: Floats = np.zeros(1)
         else:
-            assert isinstance(engine, RatedEngine)
+            if not isinstance(engine, RatedEngine):
+                raise InputError(
+                    "engines of this kind are not priced for language models",
+                    source=machine.name, field=f"engines.{engine.name}.kind", found=engine.kind,
+                )  # fmt: skip
             self.dtype = dtype_of(bits, tuple(rate.name for rate in engine.rates))
             self.peak = figures[f"rates.{self.dtype}.flops_per_s"]
             vector = [rate.name for rate in engine.vector_rates]
@@ -458,10 +462,17 @@ def _dataflow(machine: Machine, node: NodeTable, bits: Bits) -> Roofline:
     return DataflowPricer(machine, node, bits)
 
 
+def _arrays(machine: Machine, node: NodeTable, bits: Bits) -> Roofline:
+    from archsim.system.llm.arrays import ArrayPricer
+
+    return ArrayPricer(machine, node, bits)
+
+
 #: How the calls of each kind of engine are priced; every other kind is a roofline.
 PRICERS: dict[str, Callable[[Machine, NodeTable, Bits], Roofline]] = {
     "gpu": GpuPricer,
     "dataflow": _dataflow,
+    "dot_product": _arrays,
 }
 
 
