@@ -213,9 +213,6 @@ def preloads(agents: Iterable[str]) -> list[str]:
     found: set[str] = set()
     for agent in set(agents):
         found |= _heavy_imports(agent)
-    if found & {"torch", "stable_baselines3", "sb3_contrib"}:
-        # The first optimiser of a process imports it: two seconds of every run.
-        found.add("torch._dynamo")
     return sorted(found)
 
 

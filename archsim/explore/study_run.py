@@ -170,7 +170,11 @@ def _claim_folder(spec: StudySpec, out: Path) -> None:
 def _executor(choices: Sequence[runner.AgentChoice], workers: int) -> Any:
     from archsim.explore.executor import LocalExecutor
 
-    return LocalExecutor(workers, [*_SHARED, *runner.preloads(choice.name for choice in choices)])
+    heavy = runner.preloads(choice.name for choice in choices)
+    if {"torch", "stable_baselines3", "sb3_contrib"}.intersection(heavy):
+        # The first optimiser of a process imports it: two seconds in each of thousands of runs.
+        heavy.append("torch._dynamo")
+    return LocalExecutor(workers, [*_SHARED, *heavy])
 
 
 def _opened(spec: StudySpec, cell: Cell, tables: Path | None, note: Note) -> Opened:
