@@ -42,6 +42,8 @@ def explain(cost: Cost) -> str:
         f"power {quantity(m['power_w'], 'W')}, area {m['area_mm2']:.3g} mm2, "
         f"utilisation {m['utilization']:.1%}",
     ]
+    if "perplexity" in m:
+        lines.append(f"  perplexity {m['perplexity']:.2f} (published)")
     if not cost.feasible:
         lines.append("NOT FEASIBLE:")
         lines += [f"  {reason}" for reason in cost.reasons]

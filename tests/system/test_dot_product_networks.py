@@ -157,3 +157,8 @@ def test_quality_is_looked_up_never_guessed():
             row = perplexity(model, form, bits, 128)
             row = row[~np.isnan(row)]
             assert (np.diff(row) > -0.15).all()
+
+
+def test_the_report_gives_the_published_perplexity(step):
+    cost = evaluate(step, "bitmod")
+    assert f"perplexity {cost.metrics['perplexity']:.2f} (published)" in cost.explain()
