@@ -18,7 +18,7 @@ INTENSITIES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 SPEEDS = (1.05, 1.25, 1.5, 2.0, 3.0)
 
 
-def _edges(values: Sequence[float]) -> np.ndarray:
+def _edges(values: Sequence[float] | np.ndarray) -> np.ndarray:
     """Edges of cells around points on a logarithmic axis."""
     logs = np.log(np.asarray(values, float))
     if len(logs) == 1:

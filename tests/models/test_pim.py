@@ -119,6 +119,15 @@ def test_vectors_beyond_the_rate_of_the_units_gain_nothing():
     assert times[2:] / times[1:-1] == pytest.approx(2.0, rel=0.12)
 
 
+def test_products_are_equal_where_their_files_are():
+    shipped = load_product("logic_pim")
+    again = load_product(shipped.model_dump(mode="json"))
+    other = load_product(shipped.model_dump(mode="json") | {"stacks": 3})
+    times = [closed_form(p, 8, 50000, 4096).time_s[0] for p in (shipped, again, other)]
+    assert shipped == again != other
+    assert times[0] == times[1] < times[2]
+
+
 def test_a_dpu_is_bound_by_multiplication_unless_it_is_native():
     wide, narrow = (dpu_gemv("upmem", 1, 163840, 4096, t) for t in ("int32", "int8"))
     assert wide.compute_s[0] > 2 * wide.copy_s[0]

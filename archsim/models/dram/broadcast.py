@@ -184,6 +184,8 @@ def drive(
 ):  # fmt: skip
     """Issue column commands in order; rows are opened on demand, ahead where banks are free.
 
+    One function, as the controllers' loops are: a call with so many arrays costs more than a step.
+
     A refresh of a rank that is due waits until the rows that were opened have been used; then the
     rank is precharged and refreshed.
 

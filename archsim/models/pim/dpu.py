@@ -125,6 +125,6 @@ def dpu_gemv(
     host = vectors * (
         width * size / found.host_write_bytes_per_cycle + rows * 4 / found.host_read_bytes_per_cycle
     )
-    seconds = [x / found.clock_hz for x in (cycles, copy, host)]
-    time = np.maximum(seconds[0], seconds[1]) + seconds[2]
-    return DpuCost(time, *seconds, energy_j=time * found.power_w)
+    compute_s, copy_s, host_s = (x / found.clock_hz for x in (cycles, copy, host))
+    time = np.maximum(compute_s, copy_s) + host_s
+    return DpuCost(time, compute_s, copy_s, host_s, time * found.power_w)

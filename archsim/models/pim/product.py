@@ -187,6 +187,10 @@ class Product(Strict):
     def __hash__(self) -> int:
         return hash(self._text)
 
+    def __eq__(self, other: object) -> bool:
+        # By what the file says: the cached memories hold arrays.
+        return isinstance(other, Product) and self._text == other._text
+
     @functools.cached_property
     def base(self) -> DramSpec:
         """The memory of a channel, before any limit of power."""

@@ -17,7 +17,7 @@ from archsim.errors import InputError
 from archsim.hardware import Machine, load_machine, resolve_node
 from archsim.hardware.carbon import bill
 from archsim.system.llm import collectives
-from archsim.system.llm.calls import end_calls
+from archsim.system.llm.calls import Call, end_calls
 from archsim.system.llm.evaluate import evaluate_step
 from archsim.system.llm.mixed import Share, StepCalls, grid_of
 from archsim.system.llm.pim import TAKEN, PimPricer, pim_engine
@@ -118,22 +118,12 @@ def placements(
         for layer, many in found.architecture.distinct_layers
         for call in made.of(layer)
     ] + [(call, 1.0) for call in end_calls(found.architecture, grid, pricer.bits)]
-    sums: dict[tuple[str, str], list[Floats]] = {}
+    sums: dict[tuple[str, str], NDArray[np.float64]] = {}
     for call, times in calls:
         there = times * (1.0 if call.present is None else call.present.astype(float))
-        zero = np.zeros(rows)
-        if call.kind in ("all_reduce", "all_to_all"):
-            seconds, _ = pricer.collective(call, links)
-            values = [seconds, zero, zero, seconds, zero, zero, zero]
-        elif call.kind in TAKEN:
-            price, split = pricer.split(call)
-            values = [price.seconds, split.xpu_s, split.pim_s, zero, split.share * split.flops,
-                      split.flops, split.bytes]  # fmt: skip
-        else:
-            seconds = pricer.price(call).seconds
-            values = [seconds, seconds, zero, zero, zero, zero, zero]
-        before = sums.setdefault((call.name, call.kind), [zero] * 7)
-        sums[call.name, call.kind] = [a + there * b for a, b in zip(before, values, strict=True)]
+        values = there * _figures(call, pricer, links, rows)
+        key = (call.name, call.kind)
+        sums[key] = sums[key] + values if key in sums else values
     return [
         Placement(
             name, kind, v[0], v[1], v[2], v[3], v[4] / np.maximum(v[5], 1e-30),
@@ -143,6 +133,20 @@ def placements(
     ]  # fmt: skip
 
 
+def _figures(call: Call, pricer: PimPricer, links: list[collectives.Level], rows: int) -> Floats:
+    """Seconds, of each engine and links, operations in memory and in all, bytes; [7, rows]."""
+    out = np.zeros((7, rows))
+    if call.kind in ("all_reduce", "all_to_all"):
+        out[0] = out[3] = pricer.collective(call, links)[0]
+    elif call.kind in TAKEN:
+        price, split = pricer.split(call)
+        out[0], out[1], out[2] = price.seconds, split.xpu_s, split.pim_s
+        out[4], out[5], out[6] = split.share * split.flops, split.flops, split.bytes
+    else:
+        out[0] = out[1] = pricer.price(call).seconds
+    return out
+
+
 def by_operation(found: Sequence[Placement]) -> dict[str, Placement]:
     """Placements summed up by operation (:data:`OPERATIONS`), those that are there."""
     summed: dict[str, Placement] = {}
@@ -150,12 +154,19 @@ def by_operation(found: Sequence[Placement]) -> dict[str, Placement]:
         mine = [p for p in found if p.name in names]
         if not mine:
             continue
-        flops = [p.intensity * p.seconds for p in mine]  # weights of the means: time
-        whole = sum(p.seconds for p in mine)
+        seconds = np.stack([p.seconds for p in mine])
+        whole = seconds.sum(0)
+
+        def total(field: str) -> Floats:
+            return np.sum([getattr(p, field) for p in mine], axis=0)  # noqa: B023
+
+        def mean(field: str) -> Floats:
+            values = np.stack([getattr(p, field) for p in mine])  # noqa: B023
+            return (values * seconds).sum(0) / whole  # noqa: B023
+
         summed[title] = Placement(
-            title, mine[0].kind, whole, sum(p.xpu_s for p in mine), sum(p.pim_s for p in mine),
-            sum(p.links_s for p in mine), sum(p.share * p.seconds for p in mine) / whole,
-            sum(flops) / whole,
+            title, mine[0].kind, whole, total("xpu_s"), total("pim_s"), total("links_s"),
+            mean("share"), mean("intensity"),
         )  # fmt: skip
     return summed
 
@@ -245,6 +256,8 @@ def gains(
 XPU_MM2_PER_FLOP = 132 * 4.3 / 989.4e12
 
 
+#: Multipliers of a stack that splits of an area are tried with.
+MULTIPLIERS = (0.0, *(2048.0 * 2.0 ** (i / 2) for i in range(15)))
 #: Logic die of an HBM3 stack (Duplex, MICRO'24).
 LOGIC_DIE_MM2 = 121.0
 
@@ -277,7 +290,7 @@ def area_splits(
     machine: Machine | str,
     steps: Sequence[Mapping[str, Any]],
     tsvs: Sequence[float] = (0, 1, 2, 3, 4),
-    macs: Sequence[float] = (0, *(2048 * 2 ** (i / 2) for i in range(15))),
+    macs: Sequence[float] = MULTIPLIERS,
     plan: Plan | str = "tp1",
     room: float = 0.25,
 ) -> AreaSplit:

@@ -108,6 +108,16 @@ class Split:
     bytes: Floats
 
 
+def _up_to_each(values: Floats) -> Floats:
+    """Sums of the first 0, 1, ... values along the first axis."""
+    return np.concatenate([np.zeros((1, *values.shape[1:])), np.cumsum(values, 0)])
+
+
+def _from_each(values: Floats) -> Floats:
+    """Sums of all values but the first 0, 1, ... along the first axis."""
+    return _up_to_each(values[::-1])[::-1]
+
+
 class PimPricer(Roofline):
     """A processor's pricer with the units of its memory beside it.
 
@@ -182,7 +192,7 @@ class PimPricer(Roofline):
 
         Rows that open and close, operands, results and refresh; 1 with the fidelity ``roofline``.
         """
-        if self.product is None:
+        if self.product is None or self.issued is None:
             return 1.0
         from archsim.models.pim import closed_form
 
@@ -261,62 +271,57 @@ class PimPricer(Roofline):
         """Experts, each with its own load; the fewest tokens to the memory."""
         s, act = call.sizes, self.bits.activation / 8.0
         loads = expert_loads(s["experts"], s["pairs"])
-        some = np.minimum(loads, 1.0)
         each = s["hidden"] * s["inner"] * (2.0 + s["gated"])
         flops = 2.0 * loads * each
-        weights = some * each * self.bits.weight / 8.0
-        ops = loads * (s["inner"] * s["ops"] + 2.0 * s["hidden"])
-        moved = loads * (4.0 * s["hidden"] + 4.0 * s["inner"]) * act
-        moved[-1] = moved[-1] + s["tokens"] * s["hidden"] * act
-        compute = flops / self.peak + ops / self.vector_peak
-        outer_s = np.maximum(compute, (weights + moved) / self.bandwidth)
-        outer_j = flops * self.j_per_flop + (weights + moved) * self.j_per_byte
-        launch = self.xpu.launch
-        if type(self.xpu) is not Roofline:  # kernel models know more: their total, by these shares
-            launch = 0.0
-            whole = self.xpu.moe(call)
-            outer_s = outer_s * (whole.seconds / outer_s.sum(0))
-            outer_j = outer_j * (whole.joules / outer_j.sum(0))
-        count = loads.shape[0]
-        outside = np.concatenate(
-            [np.cumsum(outer_s[::-1], 0)[::-1], np.zeros((1, *outer_s.shape[1:]))]
-        )
-        nothing = np.zeros_like(outside[0])
+        weights = np.minimum(loads, 1.0) * each * self.bits.weight / 8.0
+        outer, launch = self._experts_outside(call, loads, flops, weights)
+        # Row i of each: what engines take with the first i experts in the memory.
+        outside, outside_j = _from_each(outer.seconds), _from_each(outer.joules)
+        first = np.arange(len(outside))[:, None]
         if self.has_pim:
             operands = loads * s["hidden"] * act
-            width = s["inner"] * (2.0 + s["gated"])
-            reached = self.reached(loads, width, s["hidden"])
+            reached = self.reached(loads, s["inner"] * (2.0 + s["gated"]), s["hidden"])
             inner = self.inside(flops, weights, 2.0 * operands, operands, reached)
-            timed = inner.seconds - self.pim_start
-            inside = np.concatenate([nothing[None], np.cumsum(timed, 0) + self.pim_start])
-            inner_j = np.concatenate([nothing[None], np.cumsum(inner.joules, 0)])
-            both = np.maximum(inside, outside)
-            ends = np.zeros((count + 1, 1), dtype=bool)
-            ends[[0, count]] = True
-            allowed = ends | (self.policy == _SPLIT)
-            allowed = allowed & (self.usable | (np.arange(count + 1)[:, None] == 0))
-            both = np.where(allowed, both, np.inf)
+            inside = _up_to_each(inner.seconds - self.pim_start)
+            inside = inside + np.where(first > 0, self.pim_start, 0.0)
+            inside_j = _up_to_each(inner.joules)
+            whole = (first == 0) | (first == len(loads))
+            allowed = (whole | (self.policy == _SPLIT)) & (self.usable | (first == 0))
         else:
-            inside = np.zeros_like(outside)
-            inner_j = inside
-            both = np.where(np.arange(count + 1)[:, None] == 0, outside, np.inf)
+            inside = inside_j = np.zeros_like(outside)
+            allowed = first == 0
+        both = np.where(allowed, np.maximum(inside, outside), np.inf)
         best = np.argmin(both, axis=0)[None]
 
         def at(values: Floats) -> Floats:
             return np.take_along_axis(np.broadcast_to(values, both.shape), best, axis=0)[0]
 
-        after = np.concatenate([np.cumsum(outer_j[::-1], 0)[::-1], nothing[None]])
-        flops_in = np.concatenate([nothing[None], np.cumsum(flops, 0)])
-        seconds = at(both) + np.where(at(outside) > 0, launch, 0.0)
-        work = np.sum(flops, 0)
-        share = at(flops_in) / np.maximum(work, 1e-30)
-        read = weights.sum(0)
-        longest = np.maximum(at(inside), at(outside))
+        longest, work = at(both), flops.sum(0)
         price = Price(
-            seconds, at(after) + at(inner_j), np.minimum(compute.sum(0), longest), longest,
-            read + moved.sum(0),
+            longest + np.where(at(outside) > 0, launch, 0.0), at(outside_j) + at(inside_j),
+            np.minimum(outer.compute_s.sum(0), longest), longest, outer.bytes.sum(0),
         )  # fmt: skip
-        return price, Split(at(outside), at(inside), share, work, read)
+        share = at(_up_to_each(flops)) / np.maximum(work, 1e-30)
+        return price, Split(at(outside), at(inside), share, work, weights.sum(0))
+
+    def _experts_outside(
+        self, call: Call, loads: Floats, flops: Floats, weights: Floats
+    ) -> tuple[Price, Floats | float]:
+        """Price of every expert on the processor, and what starting any of them takes beside it."""
+        s, act = call.sizes, self.bits.activation / 8.0
+        ops = loads * (s["inner"] * s["ops"] + 2.0 * s["hidden"])
+        moved = loads * (4.0 * s["hidden"] + 4.0 * s["inner"]) * act
+        moved[-1] = moved[-1] + s["tokens"] * s["hidden"] * act
+        compute = flops / self.peak + ops / self.vector_peak
+        memory = (weights + moved) / self.bandwidth
+        seconds = np.maximum(compute, memory)
+        joules = flops * self.j_per_flop + (weights + moved) * self.j_per_byte
+        launch: Floats | float = self.xpu.launch
+        if type(self.xpu) is not Roofline:  # kernel models know more: their total, by these shares
+            launch, whole = 0.0, self.xpu.moe(call)
+            seconds = seconds * (whole.seconds / seconds.sum(0))
+            joules = joules * (whole.joules / joules.sum(0))
+        return Price(seconds, joules, compute, memory, weights + moved), launch
 
     def price(self, call: Call) -> Price:
         """Cost of a call that is no collective."""
@@ -369,22 +374,22 @@ class PimPricer(Roofline):
         if not self.has_pim or not self.splits or len(parts) < 2:
             return None
         usable = self.usable & (self.policy == _SPLIT)
-        alone, alone_j, outer_s, outer_j, inner_s, inner_j = (0.0,) * 6  # type: ignore[assignment]
+        zero = np.zeros(1)
+        sums = [zero] * 6  # seconds and joules: as placed, processor, memory
         for call in parts:
-            there = 1.0 if call.present is None else call.present
-            price = self.split(call)[0]
-            single = np.asarray(call.sizes["new"]) <= 1
-            out, ins = getattr(self.xpu, call.kind)(call), self._attention_inside(call)
-            alone, alone_j = alone + there * price.seconds, alone_j + there * price.joules
-            mine = np.where(single, 0.0, 1.0) * there
-            theirs = np.where(single, 1.0, 0.0) * there
-            outer_s = outer_s + mine * out.seconds
-            outer_j = outer_j + mine * out.joules
-            inner_s = inner_s + theirs * np.where(usable, ins.seconds, 0.0)
-            inner_j = inner_j + theirs * ins.joules
-        both = np.maximum(outer_s, inner_s)
-        gain = usable & (both < alone)
-        return np.where(gain, alone - both, 0.0), np.where(gain, outer_j + inner_j - alone_j, 0.0)
+            there = np.ones(1) if call.present is None else call.present.astype(float)
+            single = np.where(np.asarray(call.sizes["new"]) <= 1, there, 0.0)
+            prompt = there - single
+            placed = self.split(call)[0]
+            out, ins = self.xpu.price(call), self._attention_inside(call)
+            inside = np.where(usable, ins.seconds, 0.0)
+            more = (there * placed.seconds, there * placed.joules, prompt * out.seconds,
+                    prompt * out.joules, single * inside, single * ins.joules)  # fmt: skip
+            sums = [a + b for a, b in zip(sums, more, strict=True)]
+        both = np.maximum(sums[2], sums[4])
+        gain = usable & (both < sums[0])
+        saved, added = sums[0] - both, sums[3] + sums[5] - sums[1]
+        return np.where(gain, saved, 0.0), np.where(gain, added, 0.0)
 
 
 def inside_product(
@@ -407,7 +412,7 @@ def inside_product(
     node = resolve_node(machine)
     bits = Bits()
     pricer = PimPricer(Roofline(machine, node, bits), machine, node, bits)
-    held = float(outputs * width) * bits.weight / 8.0
+    held = np.full_like(tokens, outputs * width * bits.weight / 8.0)
     # Operands are in the units' buffers, as in Duplex's figure.
     price = pricer.inside(2.0 * tokens * outputs * width, held, np.zeros_like(tokens))
     area = node.engines[engine.name]["area_mm2"]
