@@ -123,8 +123,8 @@ def test_designs_that_make_no_sense_are_named(step):
 def test_scenario_trades_quality_for_energy_and_time():
     problem = Problem("weight_bits")
     base = problem.space.encode({
-        "weight_bits": 4, "rows": 32, "columns": 32, "fold": 2, "weight_kb": 512, "input_kb": 512, "banks": 8,
-        "vector_lanes": 32,
+        "weight_bits": 4, "rows": 32, "columns": 32, "fold": 2, "weight_kb": 512, "input_kb": 512,
+        "banks": 8, "vector_lanes": 32,
     })  # fmt: skip
     designs = np.repeat(np.atleast_2d(base), 5, axis=0)
     designs[:, 0] = range(5)
