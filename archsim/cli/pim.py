@@ -394,3 +394,73 @@ def area(
     if out is not None:
         plot_area(split, weights, out, f"{workload}: {prompt:,} in, {output:,} out, batch {batch}")
         _said(out, as_json)
+
+
+@pim.command()
+def serve(
+    workload: Workload = "mixtral-8x7b",
+    machine: MachineName = "duplexx4",
+    plan: PlanText = None,
+    batch: Batches = "32,64,128",
+    prompt: Annotated[int, typer.Option(min=1, help="Mean tokens of a prompt.")] = 1024,
+    output: Annotated[int, typer.Option(min=1, help="Mean tokens of an answer.")] = 1024,
+    as_json: Json = False,
+) -> None:
+    """Continuous batching with and without units in memory: tokens a second, energy a token."""
+    from archsim.system.llm.continuous import serve_continuously, walk_stages
+    from archsim.system.llm.offload import without_units
+
+    found, laid = _machine(machine, plan)
+    sizes = _numbers(batch, "--batch")
+    mixes = [walk_stages(size, prompt, output) for size in sizes]
+    helped = serve_continuously(workload, found, mixes, laid)
+    alone = serve_continuously(workload, without_units(found), mixes, laid)
+    rows = [
+        {"batch": size, "tokens_per_s": a.tokens_per_s, "joules_per_token": a.joules_per_token,
+         "stage_s": a.stage_s, "speed": a.tokens_per_s / b.tokens_per_s,
+         "energy": a.joules_per_token / b.joules_per_token}
+        for size, a, b in zip(sizes, helped, alone, strict=True)
+    ]  # fmt: skip
+    if as_json:
+        _print({"workload": workload, "machine": found.name, "plan": laid, "prompt": prompt,
+                "output": output, "rows": rows})  # fmt: skip
+        return
+    lines = [
+        [f"{r['batch']:,}", f"{r['tokens_per_s']:,.0f}", f"{r['stage_s'] * 1e3:.3g} ms",
+         f"{r['joules_per_token'] * 1e3:.3g} mJ", f"{r['speed']:.2f}x", f"{r['energy'] - 1:+.0%}"]
+        for r in rows
+    ]  # fmt: skip
+    title = f"{workload} on {found.name}, plan {laid}: {prompt:,} tokens in, {output:,} out"
+    heads = ["batch", "tokens/s", "a stage", "a token", "over no units", "energy"]
+    _table(heads, lines, title)
+
+
+@pim.command()
+def dpu(
+    system: Annotated[str, typer.Argument(help="System of DPUs, or a file.")] = "upmem",
+    m: Annotated[int, typer.Option("--m", min=1, help="Vectors.")] = 1,
+    n: Annotated[int, typer.Option("--n", min=1, help="Outputs.")] = 163840,
+    k: Annotated[int, typer.Option("--k", min=1, help="Elements of a vector.")] = 4096,
+    dtype: Annotated[str, typer.Option(help="Number format.")] = "int8",
+    as_json: Json = False,
+) -> None:
+    """A matrix product on processors at DRAM banks (UPMEM)."""
+    from archsim.models.pim.dpu import dpu_gemv, load_dpu
+
+    found = load_dpu(system)
+    cost = dpu_gemv(found, m, n, k, dtype)
+    figures = {
+        "system": found.name,
+        "time_s": float(cost.time_s[0]),
+        "compute_s": float(cost.compute_s[0]),
+        "copy_s": float(cost.copy_s[0]),
+        "host_s": float(cost.host_s[0]),
+        "energy_j": float(cost.energy_j[0]),
+    }
+    if as_json:
+        _print(figures)
+        return
+    typer.echo(f"{found.title}: {m} x {k} by {k} x {n}, {dtype}")
+    for name in ("time_s", "compute_s", "copy_s", "host_s"):
+        typer.echo(f"{name.removesuffix('_s'):10}{figures[name] * 1e3:,.4g} ms")
+    typer.echo(f"{'energy':10}{figures['energy_j']:,.4g} J")

@@ -63,6 +63,24 @@ def test_every_picture_is_drawn(capsys, tmp_path):
         json.loads(shown.out)
 
 
+def test_serving_and_dpus_are_tables_and_json(capsys):
+    words = ["serve", "--batch", "16,64", "--prompt", "256", "--output", "128"]
+    status, shown = run(capsys, *words, "--json")
+    rows = json.loads(shown.out)["rows"]
+    assert status == 0
+    assert [row["batch"] for row in rows] == [16, 64]
+    assert all(row["speed"] > 1 > row["energy"] for row in rows)
+    assert "tokens/s" in run(capsys, *words)[1].out
+    status, shown = run(capsys, "dpu", "--dtype", "int32", "--json")
+    figures = json.loads(shown.out)
+    assert status == 0
+    assert figures["time_s"] == pytest.approx(
+        max(figures["compute_s"], figures["copy_s"]) + figures["host_s"]
+    )
+    assert "int8" in run(capsys, "dpu")[1].out
+    assert run(capsys, "dpu", "--dtype", "fp4")[0] == 2
+
+
 def test_the_best_area_split_keeps_area_and_beats_no_units(capsys):
     _, shown = run(capsys, "area", "--json")
     figures = json.loads(shown.out)
