@@ -337,9 +337,12 @@ class LLMScenario(BaseScenario):
                     machine.item("tiers", str(name))
         if spec.size == "context" and any(s.experts for s in self.steps):
             raise InputError("the prompts of experts have one length", field="size")
-        shorter = [s.label for s in self.steps if spec.size == "context" and s.new]
-        if shorter and min(parameter.values) < max(s.new or 1 for s in self.steps):  # type: ignore[type-var]
-            raise InputError("the context includes the new tokens", found=min(parameter.values))  # type: ignore[type-var]
+        new = [s.new or 1 for s in self.steps if s.label in self.labels(spec)]
+        if spec.size == "context" and parameter.table.min() < max(new):
+            raise InputError(
+                "the context includes the new tokens", found=int(parameter.table.min()),
+                expected=f"at least {max(new)}",
+            )  # fmt: skip
         if not spec.paths:
             return
         count = parameter.cardinality

@@ -293,3 +293,18 @@ def test_advice_is_the_step_on_the_better_machine():
     found = savings("llama-3-70b", machine, **options)
     assert found["SMs"] == pytest.approx(1 - wide / base)
     assert savings("llama-2-7b", load_machine("sn40lx8"), plan="tp8")["hbm bandwidth"] > 0.05
+
+
+@given(st.sampled_from(CASES), st.sampled_from(["decode", "prefill"]), st.integers(0, 2**32 - 1))
+@settings(max_examples=10, deadline=None)
+def test_one_device_of_many_is_one_device(case, phase, seed):
+    """TP=1 equals no TP: neither links nor the other devices take any time."""
+    model, machine, ranges, far = case
+    sizes, _, hardware = random_rows(np.random.default_rng(seed), ranges, far, 12)
+    many = evaluate_step(model, machine, phase=phase, **sizes, plan="tp1", overrides=hardware)
+    alone = {**hardware, f"groups.{load_machine(machine).groups[-1].name}.count": 1}
+    one = evaluate_step(model, machine, phase=phase, **sizes, plan="tp1", overrides=alone)
+    assert many.latency_s.tolist() == one.latency_s.tolist()
+    assert many.parts_s["collectives"].tolist() == [0.0] * 12
+    for role, held in one.memory_bytes.items():
+        assert many.memory_bytes[role].tolist() == held.tolist()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -129,7 +129,7 @@ def evaluate_step(
     if ready is not None:
         columns["machine"] = ready.node.devices
     rows = row_count({**columns, **given, **plans.columns})
-    if (sum(kind["batch"] for kind in kinds) < 1).any():
+    if np.any(sum(kind["batch"] for kind in kinds) < 1):
         raise InputError("a step needs at least one request", field="batch")
     costs = []
     length = BLOCK if ready is None else rows
@@ -181,7 +181,7 @@ class _Evaluation:
     ) -> None:
         self.model, self.machine, self.phase = model, had.machine, phase
         self.plans, self.bits = plans, had.pricer.bits
-        self.tokens = sum(kind["batch"] * kind["new"] for kind in kinds)
+        self.tokens: Floats = sum((kind["batch"] * kind["new"] for kind in kinds), np.zeros(1))
         self.node, self.links, self.pricer = had.node, had.links, had.pricer
         self.idle_w = had.bill.idle_w
         self.pipeline, self.micro = plans["pipeline"], plans["micro_batches"]
@@ -290,9 +290,9 @@ class _Evaluation:
 
     def _beside(self, layers: Sequence[tuple[Sequence[Call], float, Layer]]) -> Floats:
         """Seconds saved by attention that runs on two engines at once."""
-        saved = self.zero
+        saved, splitting = self.zero, cast(Any, self.pricer)
         for calls, count, _ in layers:
-            found = self.pricer.beside(calls)
+            found = splitting.beside(calls)
             if found is not None:
                 saved = saved + count * found[0]
                 self.joules = self.joules + count * found[1] * self.stage_devices
@@ -305,8 +305,9 @@ class _Evaluation:
 
         Calls and parts keep their shares of the time.
         """
+        fusing = cast(Any, self.pricer)
         pieces = [
-            self.pricer.pipeline(calls, self.prices(calls), self.links, self.plans).times(count)
+            fusing.pipeline(calls, self.prices(calls), self.links, self.plans).times(count)
             for calls, count in layers
         ]
         whole = sum(pieces[1:], pieces[0])
@@ -341,7 +342,7 @@ class _Evaluation:
         if self.pricer.fuses and not plans["unfused"].all():
             body = self._fused([(calls, count) for calls, count, _ in layers], body)
         if plans["ladder"].any():
-            hidden = sum(count * self._hidden(calls) for calls, count, _ in layers)
+            hidden = sum((count * self._hidden(calls) for calls, count, _ in layers), self.zero)
             body = body - hidden
             _add(self.parts_s, "collectives", -hidden)
             self.bound_s["links"] = self.bound_s["links"] - hidden

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from archsim.models.gpu import GpuDevice
 
 
+_VECTOR = "vector_rates.fp32.flops_per_s"
+
+
 @lru_cache(maxsize=64)
 def _base(machine: Machine) -> GpuDevice:
     from archsim.models.gpu import from_machine
@@ -42,9 +45,14 @@ def device_rows(machine: Machine, node: NodeTable) -> GpuDevice:
     links = [link.name for link in machine.links if group and link.across == group]
     if links:
         energies["link_j_per_byte"] = node.links[links[0]]["energy_j_per_bit"]
-    rates = {rate.name: figures[f"rates.{rate.name}.flops_per_s"] for rate in engine.rates}
-    named = [rate.name for rate in engine.vector_rates]
-    vector = figures.get("vector_rates.fp32.flops_per_s")
+    rates: dict[str, Any] = {
+        rate.name: figures[f"rates.{rate.name}.flops_per_s"] for rate in engine.rates
+    }
+    widened = np.minimum.reduce([*rates.values()]) / 8  # where the data sheet gives no rate
+    changed: dict[str, Any] = {
+        name: np.where(np.isnan(value), getattr(base, name), 8.0 * value)
+        for name, value in energies.items()
+    }
     found = replace(
         base,
         sms=figures["sms"],
@@ -53,14 +61,11 @@ def device_rows(machine: Machine, node: NodeTable) -> GpuDevice:
         bandwidth_bytes_per_s=tier["bandwidth_bytes_per_s"],
         l2_bytes=figures["l2_bytes"],
         shared_memory_bytes=figures["shared_memory_bytes"],
-        vector_flops_per_s=vector if "fp32" in named else np.minimum.reduce([*rates.values()]) / 8,
+        vector_flops_per_s=figures.get(_VECTOR, widened),
         special_ops_per_sm_cycle=figures["special_ops_per_sm_cycle"],
         j_per_flop={name: figures[f"rates.{name}.energy_j_per_flop"] for name in base.j_per_flop},
         idle_w=0.0,
-        **{
-            name: np.where(np.isnan(value), getattr(base, name), 8.0 * value)
-            for name, value in energies.items()
-        },
+        **changed,
     )
     return found if node.designs > 1 else where(found, 0)
 

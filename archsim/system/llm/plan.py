@@ -126,7 +126,8 @@ class Plan:
                 expected="tp, pp, dp, ep, mb with a number each, then +ladder, +eager, "
                 "+weights=TIER or +cache=TIER:SHARE, such as tp8, tp4pp2, tp8+weights=host_dram",
             )
-        return cls(**found, **placed, **{mode: mode in rest for mode in _MODES})
+        fields: dict[str, Any] = {**found, **placed, **{mode: mode in rest for mode in _MODES}}
+        return cls(**fields)
 
     def __str__(self) -> str:
         return written({name: getattr(self, name) for name in self.__dataclass_fields__})

@@ -221,6 +221,7 @@ class Serving:
         Raises:
             InputError: A path, a field or a value that cannot be.
         """
+        columns: dict[tuple[str, Any], NDArray[Any]]
         columns = {("hardware", n): np.atleast_1d(v) for n, v in hardware.items()}
         columns |= {("plan", n): c for n, c in Plans.of(plan).columns.items()}
         columns |= {("size", n): np.atleast_1d(v) for n, v in (sizes or {}).items()}
