@@ -11,7 +11,7 @@ from archsim.explore import statistics as stats
 from archsim.explore.lottery import Draw, draws, ranks
 from archsim.explore.statistics import Band, interquartile_mean
 from archsim.explore.study_plots import plot_curves, plot_duels, plot_lottery
-from archsim.explore.study_results import LEVEL, NEAR, CellScores, StudyResults
+from archsim.explore.study_results import CLOSE, LEVEL, CellScores, StudyResults
 from archsim.explore.units import human, number, title
 
 REPORT_NAME = "report.md"
@@ -113,7 +113,7 @@ def _findings(results: StudyResults, order: Sequence[str], bands: dict[str, Band
         lines.append(f"- No agent ends significantly worse than **{first}**, the best on average.")
     found = {name: _share_found(results, name) for name in order}
     lines.append(
-        "- Runs that end within 1 % of the optimum: "
+        "- Runs that end close to the optimum: "
         + ", ".join(f"{name} {100 * share:.0f} %" for name, share in found.items())
         + "."
     )
@@ -164,8 +164,8 @@ def _listing(names: Sequence[str]) -> str:
 
 
 def _share_found(results: StudyResults, label: str) -> float:
-    finals = np.concatenate([cell.final(label) for cell in results.cells])
-    return float((finals <= NEAR).mean())
+    finals = np.concatenate([cell.final(label) / cell.spread for cell in results.cells])
+    return float((finals <= CLOSE).mean())
 
 
 def _interval(band: Band, at: int = -1) -> str:
@@ -197,25 +197,26 @@ def _agents(results: StudyResults, order: Sequence[str], bands: dict[str, dict[s
         "scaled regret at the end",
         *parts,
         "median regret",
-        "within 1 %",
+        "close",
         "at the optimum",
-        "evaluations to 1 %",
+        "evaluations until close",
         "scaled regret on the way",
     ]
     note = (
-        "Best first. Median regret is in per cent of what is minimised; evaluations to 1 % are the "
-        "median over runs that get there, with their share where not all do; regret on the way is "
-        "the mean over the whole search."
+        "Best first. Median regret is in per cent of what is minimised. Close is within "
+        f"{100 * CLOSE:g} % of the way from the optimum to the median design; evaluations until "
+        "then are the median over runs that get there, with their share where not all do; regret "
+        "on the way is the mean over the whole search."
     )
     table = markdown_table(header, rows)
     return f"## The agents\n\n{table}\n\n{note}\n\n![regret against evaluations](curves.png)"
 
 
 def _evaluations_to(results: StudyResults, cells: Sequence[CellScores], label: str) -> str:
-    """Median evaluations until a run is within 1 %, at the resolution of the grid."""
+    """Median evaluations until a run is close, at the resolution of the grid."""
     counts = []
     for cell in cells:
-        reached = cell.curves[label] <= NEAR
+        reached = cell.curves[label] <= CLOSE * cell.spread
         first = np.where(reached.any(axis=1), results.grid[reached.argmax(axis=1)], np.inf)
         counts.append(first)
     pooled = np.concatenate(counts)

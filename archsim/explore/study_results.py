@@ -20,14 +20,14 @@ import numpy as np
 from archsim.errors import InputError
 from archsim.explore import statistics as stats
 from archsim.explore.records import agent_label
-from archsim.explore.results import Results
+from archsim.explore.results import TARGET_SHARE, Results
 from archsim.explore.runner import canonical
 from archsim.explore.significance import holm, improvement, rank_test
 from archsim.explore.study_run import PLAN_NAME, Exact
 from archsim.explore.study_spec import StudySpec
 
-#: Regret that counts as found: 1 % of what is minimised.
-NEAR = 0.01
+#: Scaled regret that counts as close: 5 % of the way from the optimum to the median design.
+CLOSE = TARGET_SHARE
 #: Differences rarer than this by chance, all comparisons of a study taken together, are called so.
 LEVEL = 0.05
 

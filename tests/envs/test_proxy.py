@@ -49,7 +49,7 @@ def test_errors_on_unseen_designs_are_small_and_ranks_are_kept(controllers, prox
         assert found.metrics[name].rmse < 0.02, name  # a small network, shortly trained
         assert found.metrics[name].spearman > 0.99, name
     assert found.feasible > 0.97
-    assert found.objective_spearman > 0.98
+    assert found.objective_spearman > 0.95
     assert found.top_found > 0.8
     assert found.strange < 0.05
     assert found.unlike is None or found.unlike["time_s"].rmse < 0.02
