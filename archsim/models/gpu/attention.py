@@ -8,10 +8,11 @@ cache (with rotary embedding in some libraries, which then also moves the querie
 
 **Decode**. One new token a sequence: the keys and values of one KV head are read once for the group
 of query heads that share it (up to ``group_limit``; beyond that, and in the kernel without tensor
-units, once for every query head, from L2). They are walked in tiles of 64 tokens. With a *fixed
-split* each cache is cut into ``s`` equal parts, so that ``ceil(items * s / slots)`` rounds of
-``ceil(tiles / s)`` tiles pass; with LeanAttention's *equal split* (arXiv 2405.10480) all tiles of
-all heads are dealt out evenly. A split adds a kernel that combines. The bound is device memory or
+units, once for every query head, from L2). They are walked in tiles of 64 tokens, each of which
+takes a time of its own, one for its bytes and one for the rows of queries (8 to 64) it meets. With
+a *fixed split* each cache is cut into ``s`` equal parts, so that ``ceil(items * s / slots)`` rounds
+of ``ceil(tiles / s)`` tiles pass; with LeanAttention's *equal split* (arXiv 2405.10480) all tiles
+of all heads are dealt out evenly. A split adds a kernel that combines. The bound is device memory or
 this walk, whichever is longer, with the share ``overlap`` of the shorter not hidden.
 """
 
@@ -238,12 +239,13 @@ def equal_share(items: ArrayLike, tiles: ArrayLike, slots: ArrayLike) -> Floats:
 
 def _walk(
     p: dict[str, float], kernel: str, items: Floats, tokens: Floats, row_bytes: Floats,
-    query: Floats, floor: Floats, sms: Figure, split: str, overlap: float,
+    rows: Floats, query: Floats, floor: Floats, sms: Figure, split: str, overlap: float,
 ) -> tuple[Floats, Floats, Floats]:  # fmt: skip
     """Latency, walk time and splits of one decode kernel."""
     slots = np.floor(sms * p[f"{kernel}_resident"])
     tiles = np.ceil(tokens / TOKEN_TILE)
     step = p[f"{kernel}_tile_s"] * row_bytes / 256.0
+    step = step + p.get(f"{kernel}_step_s", 0.0) + p.get(f"{kernel}_row_s", 0.0) * rows
     block = p[f"{kernel}_block_s"] + p[f"{kernel}_query_s"] * query
     best = walk_of_best = np.full(len(items), np.inf)
     chosen = np.ones(len(items))
@@ -334,20 +336,32 @@ def evaluate_decode(
     overlap = p["overlap"]
     args = (device.sms, split, overlap)
     flops = 2.0 * b * h * tokens * (d + (d if latent_value_dim is None else latent_value_dim))
-    items, floor, row, query = b * g, memory, d * size, d * (group + 8)
+    # kernels are compiled for widths, and tiles of query heads, that are powers of two
+    padded = 2.0 ** np.ceil(np.log2(d)) if p["padded_width"] else d
+    width = d if shared else padded
+    rows = width / 128.0 * np.clip(2.0 ** np.ceil(np.log2(group)), 8.0, HEAD_TILE)
+    items, floor, row, query = b * g, memory, width * size, d * (group + 8)
     if shared:  # blocks of 64 query heads, one row read for key and value
         efficiency = (constants or constants_for(device)).kernel("prefill")["tensor_efficiency"]
         floor = np.maximum(memory, flops / (device.peak("bf16") * efficiency))
-        items, row = items * np.ceil(group / HEAD_TILE), row / 2.0
+        items, row, rows = items * np.ceil(group / HEAD_TILE), row / 2.0, 0.0 * d
         query = d * (np.minimum(group, HEAD_TILE) + 8)
-    latency, walk, parts = _walk(p, kernel, items, tokens, row, query, floor, *args)
+    latency, walk, parts = _walk(p, kernel, items, tokens, row, rows, query, floor, *args)
     per_head = (group > p["group_limit"]) if "head_launch_s" in p else np.zeros(len(b), bool)
     if "head_launch_s" in p and not shared:  # the kernel without tensor units, one query head each
         scalar = (
             2.0 * b * h * tokens * d / (p["head_elements_per_cycle"] * device.sms * device.clock_hz)
         )
         other, other_walk, other_parts = _walk(
-            p, "head", b * h, tokens, d * 2.0, d * 9.0, np.maximum(memory, scalar), *args
+            p,
+            "head",
+            b * h,
+            tokens,
+            width * 2.0,
+            0.0 * d,
+            d * 9.0,
+            np.maximum(memory, scalar),
+            *args,
         )
         alone = per_head | (group == 1) | (other < latency)
         latency = np.where(alone, other, latency)
