@@ -5,6 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from archsim.bench.llm import random_designs
+from archsim.envs.scenario import SCENARIOS
 from archsim.errors import InputError
 from archsim.hardware import load_machine
 from archsim.system.llm import Plan, Plans, evaluate_step
@@ -308,3 +310,25 @@ def test_one_device_of_many_is_one_device(case, phase, seed):
     assert many.parts_s["collectives"].tolist() == [0.0] * 12
     for role, held in one.memory_bytes.items():
         assert many.memory_bytes[role].tolist() == held.tolist()
+
+
+def test_rows_may_have_memory_of_other_kinds():
+    machine = load_machine(SCENARIOS / "machines" / "llm_node.yaml")
+    kinds = ["HBM2E", "HBM3", "HBM4", "DDR5"]
+    found = evaluate_step("llama-3-8b", machine, overrides={"tiers.hbm.kind": kinds})
+    for row, kind in enumerate(kinds):
+        built = machine.with_values({"tiers.hbm.kind": kind})
+        alone = evaluate_step("llama-3-8b", built)
+        assert found.latency_s[row] == alone.latency_s[0]
+    assert found.latency_s[2] < found.latency_s[1] <= found.latency_s[0] < found.latency_s[3]
+
+
+def test_designs_of_the_benchmark_differ_row_by_row():
+    machine = load_machine("h100x8")
+    drawn = random_designs(np.random.default_rng(1), machine, 64, 8)
+    for path, values in drawn["overrides"].items():
+        assert len(set(values.tolist())) > (3 if path.endswith(("kind", "sms")) else 60)
+    cost = evaluate_step(
+        "llama-3-8b", machine, plan=drawn["plan"], overrides=drawn["overrides"], **drawn["sizes"]
+    )
+    assert len(set(cost.latency_s.tolist())) == 64
