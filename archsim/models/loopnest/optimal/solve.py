@@ -24,7 +24,7 @@ from archsim.models.loopnest.optimal import build as bd
 from archsim.models.loopnest.optimal import outside as lb
 from archsim.models.loopnest.optimal import search as sr
 from archsim.models.loopnest.optimal.enumeration import judge_rows, pareto
-from archsim.models.loopnest.optimal.layout import LEAK, Labels, Work
+from archsim.models.loopnest.optimal.layout import LEAK, MAC_TIME, Labels, Work
 from archsim.models.loopnest.optimal.seeds import first_guess
 from archsim.models.loopnest.optimal.space import OPERANDS, Mapspace
 
@@ -369,7 +369,7 @@ def solve(
             for entry in part.best:
                 state.offer(entry[2][None], entry[3][None], entry[4][None])
     else:
-        state.offer(*first_guess(space, state.goal))
+        _guess(state)
     state.run()
     if objective.kind == "latency" and state.best and not state.proof.stopped:
         state = _least_energy_at(state, began + time_limit_s, node_limit)
@@ -379,9 +379,25 @@ def solve(
     return _solution(state)
 
 
+def _guess(state: _Search) -> None:
+    """A first incumbent.
+
+    Of many equally fast mappings a frugal one is wanted, so the best product is tried first; if it
+    keeps all units busy, nothing is faster.
+    """
+    space, prices = state.space, state.space.prices
+    if state.objective.kind == "latency":
+        product = _Search(space, Objective("edp"), state.deadline, state.node_limit)
+        state.offer(*first_guess(space, product.goal))
+        least = space.shapes.volume[-1] * prices.scalars[MAC_TIME] / prices.most[-1, 3]
+        if state.best and state.best[0][1] <= least * (1 + TOLERANCE):
+            return
+    state.offer(*first_guess(space, state.goal))
+
+
 def _run(space: Mapspace, objective: Objective, deadline: float, nodes: float, most=np.inf):
     state = _Search(space, objective, deadline, nodes, most)
-    state.offer(*first_guess(space, state.goal))
+    _guess(state)
     state.run()
     return state
 
