@@ -12,8 +12,8 @@ units, once for every query head, from L2). They are walked in tiles of 64 token
 takes a time of its own, one for its bytes and one for the rows of queries (8 to 64) it meets. With
 a *fixed split* each cache is cut into ``s`` equal parts, so that ``ceil(items * s / slots)`` rounds
 of ``ceil(tiles / s)`` tiles pass; with LeanAttention's *equal split* (arXiv 2405.10480) all tiles
-of all heads are dealt out evenly. A split adds a kernel that combines. The bound is device memory or
-this walk, whichever is longer, with the share ``overlap`` of the shorter not hidden.
+of all heads are dealt out evenly. A split adds a kernel that combines. The bound is device memory
+or this walk, whichever is longer, with the share ``overlap`` of the shorter not hidden.
 """
 
 from __future__ import annotations
