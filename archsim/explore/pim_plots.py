@@ -219,5 +219,5 @@ def plot_area(found: AreaSplit, weights: Sequence[float], path: str | Path, titl
         panel.set_xlabel(f"share of {found.area_mm2:,.0f} mm² a device given to units in memory, %")
         panel.set_ylabel("s a request")
         panel.set_title(title)
-        panel.legend(fontsize=8)
+        panel.legend(fontsize=8, loc="lower left")
     return path

@@ -40,7 +40,7 @@ def run(case, **values):
 
 
 @given(steps())
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 def test_units_that_cannot_compute_are_as_good_as_none(case):
     model, _, sizes = case
     alone = evaluate_step(model, "duplex_gpux4", **sizes)
@@ -51,7 +51,7 @@ def test_units_that_cannot_compute_are_as_good_as_none(case):
 
 
 @given(steps())
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 def test_the_split_is_never_worse_than_either_side_or_no_split(case):
     split, offload, off = (run(case, policy=p).latency_s for p in ("split", "offload", "off"))
     assert (split <= offload * (1 + 1e-9)).all()
@@ -62,7 +62,7 @@ def test_the_split_is_never_worse_than_either_side_or_no_split(case):
 
 
 @given(steps())
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=10, deadline=None)
 def test_more_of_anything_never_takes_longer_and_parts_sum_up(case):
     base = run(case)
     for values in ({"macs": 65536}, {"bandwidth_scale": 32.0}, {"start_latency_s": 0.0}):
