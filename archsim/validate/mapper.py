@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
+from itertools import pairwise
 from statistics import geometric_mean
 
 import numpy as np
 
 from archsim.errors import InputError
 from archsim.hardware import available_machines, load_machine, resolve
-from archsim.system import NetworkEvaluator
+from archsim.system import NetworkEvaluator, evaluate
 from archsim.validate.references import table
 from archsim.workload import available_workloads, load_workload
 
@@ -33,18 +35,37 @@ def gaps(
     return found
 
 
+@dataclass(frozen=True)
+class CertifiedGap:
+    """A network on a machine, mapped with every effort.
+
+    Attributes:
+        workload, machine: Names.
+        fast, thorough: EDP over that of ``optimal``. A network's EDP is the product of two sums, so
+            it can be below 1 though no layer's own EDP is.
+        worse: Layers whose own EDP is worse with more effort: none should be.
+        seconds: CPU time of ``optimal``; less where layers were known from the cache.
+    """
+
+    workload: str
+    machine: str
+    fast: float
+    thorough: float
+    worse: int
+    seconds: float
+
+
 def certified_gaps(
     workloads: list[str], machines: list[str], seconds: float
-) -> tuple[list[tuple[str, str, float, float, float]], list[tuple[str, str]]]:
-    """EDP of fast and of thorough over that of ``optimal``.
+) -> tuple[list[CertifiedGap], list[tuple[str, str]]]:
+    """What less effort leaves on the table beside ``effort="optimal"``.
 
     Args:
         workloads, machines: Names; every pair is wanted, networks of few layers first.
         seconds: Process CPU time after which no further pair is begun (one always is).
 
     Returns:
-        Workload, machine, the two ratios and CPU seconds of the certified mapper, for the pairs
-        done; the pairs left out.
+        The pairs done; workload and machine of the pairs left out.
     """
     nets = {name: load_workload(name) for name in workloads}
     names = sorted(nets, key=lambda name: len(nets[name].operations))
@@ -54,13 +75,16 @@ def certified_gaps(
         start = time.process_time()
         if i and start - began > seconds:
             return found, pairs[i:]
-        designs = resolve(load_machine(machine))
-        edp = {}
+        costs = []
         for effort in ("fast", "thorough", "optimal"):
             start = time.process_time()
-            edp[effort] = NetworkEvaluator([nets[name]], effort=effort).evaluate(designs)["edp_js"]
-        ratios = (float(edp[effort][0] / edp["optimal"][0]) for effort in ("fast", "thorough"))
-        found.append((name, machine, *ratios, time.process_time() - start))
+            costs.append(evaluate(nets[name], machine, effort=effort))
+        spent, worse = time.process_time() - start, 0
+        for less, more in pairwise(costs):
+            for a, b in zip(less.layers, more.layers, strict=True):
+                worse += b.energy_j * b.latency_s > a.energy_j * a.latency_s * (1 + 1e-9)
+        fast, thorough, optimal = (cost.edp_js for cost in costs)
+        found.append(CertifiedGap(name, machine, fast / optimal, thorough / optimal, worse, spent))
     return found, []
 
 
@@ -78,7 +102,7 @@ def _names(text: str | None, known: list[str], field: str) -> list[str]:
 def validate_mapper(
     workloads: str | None = None, machines: str | None = None, seconds: float = 60.0
 ) -> bool:
-    """Print the tables; True if more effort never does worse.
+    """Print the tables; True if more effort never does worse by any layer's own EDP.
 
     Args:
         workloads, machines: Names with commas between them; default all that are shipped.
@@ -108,17 +132,20 @@ def validate_mapper(
     print("steps a layer, or the template's where residual tiles win)")
     certified, left = certified_gaps(nets, engines, seconds)
     rows = [
-        (net, m, f"{fast:.3f}", f"{most:.3f}", f"{spent:.1f}")
-        for net, m, fast, most, spent in certified
+        (g.workload, g.machine, f"{g.fast:.3f}", f"{g.thorough:.3f}", g.worse, f"{g.seconds:.1f}")
+        for g in certified
     ]
-    print(table(("network", "machine", "fast", "thorough", "CPU s of optimal (less where known)"), rows))
-    for i, effort in enumerate(("fast", "thorough")):
-        ratios = np.array([row[2 + i] for row in certified])
+    print(table(("network", "machine", "fast", "thorough", "worse layers", "CPU s"), rows))
+    for effort in ("fast", "thorough"):
+        ratios = np.array([getattr(gap, effort) for gap in certified])
         print(
             f"{effort}: geometric mean {geometric_mean(ratios):.3f}, median "
             f"{np.median(ratios):.3f}, worst {ratios.max():.3f}"
         )
+    print(
+        "worse layers: whose own EDP grows with effort (a network's, a product of sums, may). CPU "
+        "time of optimal, less where the cache knew a layer."
+    )
     print(f"{len(certified)} pairs in {seconds:g} s of CPU time (--seconds)", end="")
     print(f", {len(left)} not begun, from {left[0][0]} on {left[0][1]}" if left else ", all")
-    never_worse = all(min(row[2:4]) >= 1 - 1e-9 for row in certified)
-    return bool((values >= 1 - 1e-9).all()) and never_worse
+    return not any(gap.worse for gap in certified)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from optimal_cases import layer, machine, small_spaces
 
+from archsim.bench.mapper import unique_layers
 from archsim.errors import InputError
 from archsim.hardware import load_machine, resolve
 from archsim.models.loopnest import kernel as k
@@ -22,6 +23,8 @@ from archsim.models.loopnest.optimal.constraints import Constraints
 from archsim.models.loopnest.optimal.enumeration import enumerate_all, pareto
 from archsim.models.loopnest.optimal.solve import Objective, _Search, pareto_points, solve
 from archsim.models.loopnest.optimal.space import mapspace
+from archsim.validate.mapper import certified_gaps, validate_mapper
+from archsim.workload import load_workload
 from archsim.workload.graph import conv2d_einsum, matmul_einsum
 
 LONG = bool(os.environ.get("ARCHSIM_LONG"))
@@ -266,6 +269,25 @@ def test_the_traffic_bound_equals_enumeration_at_every_size():
             space = mapspace(einsum, two_level_nest(bits, max(size * 8, 1e-9)))
             points = enumerate_all(space)
             assert curve.at(size) * 8 == pytest.approx(points[:, 0].min(), rel=1e-12)
+
+
+def test_gaps_to_the_optimum_stop_at_the_time_given_and_name_what_is_left(tmp_path, monkeypatch):
+    monkeypatch.setenv("ARCHSIM_CACHE", str(tmp_path))
+    found, left = certified_gaps(["alexnet"], ["tiny", "eyeriss"], 0.0)
+    assert [(gap.workload, gap.machine) for gap in found] == [("alexnet", "tiny")]
+    assert left == [("alexnet", "eyeriss")]
+    assert found[0].worse == 0
+    assert min(found[0].fast, found[0].thorough) >= 1 - 1e-9
+    with pytest.raises(InputError, match="--machines"):
+        validate_mapper(machines="abacus")
+
+
+def test_the_layers_timed_are_distinct():
+    layers = unique_layers(load_workload("resnet50"))
+    assert len(layers) == len(
+        {(nest.dims, *(a.ranks for a in nest.operands)) for _, nest in layers}
+    )
+    assert sum(nest.macs for _, nest in layers) > 1.5e9
 
 
 def test_the_uncompiled_bound_is_the_compiled_one():
