@@ -143,6 +143,16 @@ def test_serving_a_mix_adds_up_its_stages():
     assert one.joules_per_token < plain.joules_per_token
 
 
+def test_advice_names_what_of_the_units_helps():
+    from archsim.system.llm.advice import savings
+
+    machine = load_machine("duplexx4")
+    few = savings("llama-3-70b", machine, batch=1, context=4096, plan="tp4")
+    many = savings("llama-3-70b", machine, batch=16, context=4096, plan="tp4")
+    assert few["pim bandwidth"] > 0.05 > few.get("pim multipliers", 0.0)
+    assert many["pim multipliers"] > 0.03
+
+
 def test_a_gpu_of_measured_kernels_takes_units_beside_it():
     text = load_machine("h100x4").model_dump(mode="json")
     text["engines"].append(load_machine("duplex").model_dump(mode="json")["engines"][1])

@@ -8,6 +8,7 @@ import numpy as np
 
 from archsim.hardware import Machine, resolve_node
 from archsim.hardware.devices import RatedEngine
+from archsim.hardware.pim import PimEngine
 from archsim.system.llm.evaluate import evaluate_step
 from archsim.workload.language import LanguageModel
 
@@ -22,7 +23,8 @@ def savings(
     """Share of a step's time that a little more of each thing saves, most first.
 
     Every tier's bandwidth, every link's bandwidth and latency, the rate of the matrix units, and
-    on GPUs the number of SMs (at the rate each has) and the L2 are bettered one at a time.
+    on GPUs the number of SMs (at the rate each has) and the L2, and of units in memory their
+    bandwidth and multipliers, are bettered one at a time.
 
     Args:
         model: The model, as for ``evaluate_step``.
@@ -86,4 +88,11 @@ def _changes(machine: Machine, factor: float) -> dict[str, dict[str, tuple[float
             for rate in rates:
                 better("SMs", path + rate, float(figures[rate][0]), np.ceil(sms * factor) / sms)
             better("L2", path + "l2_bytes", float(figures["l2_bytes"][0]), factor)
+    for inside in machine.engines:
+        if isinstance(inside, PimEngine):
+            path = f"engines.{inside.name}."
+            better(
+                f"{inside.name} bandwidth", path + "bandwidth_scale", inside.bandwidth_scale, factor
+            )
+            better(f"{inside.name} multipliers", path + "macs", inside.macs, factor)
     return found
