@@ -18,7 +18,8 @@ from archsim.models.loopnest.optimal.solve import Objective
 from archsim.models.loopnest.optimal.space import OPERANDS, mapspace
 from archsim.workload.graph import Einsum
 
-#: Nodes visited and labels tried after which a layer takes the best found so far (the same every time).
+#: Nodes visited and labels tried after which a layer takes the best found so far: the same every
+#: time.
 STEPS_A_LAYER = 2e6
 
 

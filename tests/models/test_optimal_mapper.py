@@ -17,6 +17,7 @@ from archsim.models.loopnest import kernel as k
 from archsim.models.loopnest.nest import build_nest
 from archsim.models.loopnest.optimal import cache
 from archsim.models.loopnest.optimal import outside as lb
+from archsim.models.loopnest.optimal import solve as solving
 from archsim.models.loopnest.optimal.api import map_operation
 from archsim.models.loopnest.optimal.bound import traffic_bound, two_level_nest
 from archsim.models.loopnest.optimal.constraints import Constraints
@@ -103,6 +104,14 @@ def test_square_convolutions_whose_tiles_are_told_apart_once_equal_enumeration()
             solution, clock = solve(space, objective), space.nest.engine[0, k.CLOCK_HZ]
             assert solution.proven
             assert abs(solution.value / reference(objective, points, clock) - 1) <= 1e-12
+
+
+@pytest.mark.parametrize("room", [1, 3])
+def test_labels_that_merge_for_want_of_room_are_still_bounds(monkeypatch, room):
+    monkeypatch.setattr(solving, "ROOM", room)
+    tried, wrong = disagreements(8, seed=30_000, limit=20_000)
+    assert tried == 48
+    assert not wrong
 
 
 @pytest.mark.skipif(not LONG, reason="thousands of cases: ARCHSIM_LONG=1")
