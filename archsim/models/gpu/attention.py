@@ -337,9 +337,9 @@ def evaluate_decode(
     args = (device.sms, split, overlap)
     flops = 2.0 * b * h * tokens * (d + (d if latent_value_dim is None else latent_value_dim))
     # kernels are compiled for widths, and tiles of query heads, that are powers of two
-    padded = 2.0 ** np.ceil(np.log2(d)) if p["padded_width"] else d
+    padded = np.exp2(np.ceil(np.log2(d))) if p["padded_width"] else d
     width = d if shared else padded
-    rows = width / 128.0 * np.clip(2.0 ** np.ceil(np.log2(group)), 8.0, HEAD_TILE)
+    rows = width / 128.0 * np.clip(np.exp2(np.ceil(np.log2(group))), 8.0, HEAD_TILE)
     items, floor, row, query = b * g, memory, width * size, d * (group + 8)
     if shared:  # blocks of 64 query heads, one row read for key and value
         efficiency = (constants or constants_for(device)).kernel("prefill")["tensor_efficiency"]
