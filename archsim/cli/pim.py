@@ -75,14 +75,18 @@ def _machine(name: str, plan: str | None) -> tuple[Any, str]:
 def products(as_json: Json = False) -> None:
     """Shipped memories that compute, with their peak figures."""
     from archsim.models.pim import available_products, load_product
+    from archsim.models.pim.dpu import available_dpus, load_dpu
 
     found = [load_product(name) for name in available_products()]
+    dpus = [load_dpu(name) for name in available_dpus()]
     if as_json:
         _print([
-            {"name": p.name, "title": p.title, "level": p.units.level, "scale": p.scale,
-             "bandwidth_bytes_per_s": p.bandwidth_bytes_per_s, "flops_per_s": p.flops_per_s,
-             "read_pj_per_bit": p.energy.to_unit(p.units.level), "memory": p.memory}
-            for p in found
+            *({"name": p.name, "title": p.title, "level": p.units.level, "scale": p.scale,
+               "bandwidth_bytes_per_s": p.bandwidth_bytes_per_s, "flops_per_s": p.flops_per_s,
+               "read_pj_per_bit": p.energy.to_unit(p.units.level), "memory": p.memory}
+              for p in found),
+            *({"name": d.name, "title": d.title, "level": "processors",
+               "bandwidth_bytes_per_s": d.dpus * d.mram_bytes_per_s} for d in dpus),
         ])  # fmt: skip
         return
     rows = [
@@ -90,6 +94,11 @@ def products(as_json: Json = False) -> None:
          f"{p.flops_per_s / 1e12:.3g} TFLOPS", f"{p.energy.to_unit(p.units.level):.3g} pJ/b",
          f"{p.channels * p.stacks} x {p.memory}"]
         for p in found
+    ]  # fmt: skip
+    rows += [
+        [d.name, "processors", "", f"{d.dpus * d.mram_bytes_per_s / 1e12:.3g} TB/s", "", "",
+         f"{d.dpus:,} x {d.mram_bytes >> 20} MB (archsim pim dpu)"]
+        for d in dpus
     ]  # fmt: skip
     heads = ["product", "level", "over pins", "inside", "peak", "to units", "channels"]
     _table(heads, rows, "Memories that compute (in open rows)")

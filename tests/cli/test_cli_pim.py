@@ -18,7 +18,7 @@ def test_products_and_kernels_say_what_they_do(capsys, tmp_path):
     status, shown = run(capsys, "products", "--json")
     names = [product["name"] for product in json.loads(shown.out)]
     assert status == 0
-    assert {"hbm_pim", "aim", "attacc_bank", "logic_pim"} <= set(names)
+    assert {"hbm_pim", "aim", "attacc_bank", "logic_pim", "upmem"} <= set(names)
     log = tmp_path / "commands.csv"
     status, shown = run(capsys, "kernel", "aim", "--n", "512", "--k", "512", "--log", str(log),
                         "--json")  # fmt: skip

@@ -77,18 +77,23 @@ class DpuCost:
 
 
 @functools.cache
+def available_dpus() -> tuple[str, ...]:
+    """Names of the DPU systems that archsim ships."""
+    return tuple(sorted(path.stem for path in HERE.glob("*.yaml")))
+
+
+@functools.cache
 def load_dpu(name: str | Path = "upmem") -> Dpu:
     """A system of DPUs by name or path.
 
     Raises:
         InputError: No such system or file.
     """
-    shipped = {path.stem: path for path in HERE.glob("*.yaml")}
-    if str(name) in shipped:
-        return load_yaml(shipped[str(name)], Dpu)
+    if str(name) in available_dpus():
+        return load_yaml(HERE / f"{name}.yaml", Dpu)
     if Path(name).suffix in {".yaml", ".yml"}:
         return load_yaml(name, Dpu)
-    raise InputError("no such DPU system", found=str(name), expected=", ".join(sorted(shipped)))
+    raise InputError("no such DPU system", found=str(name), expected=", ".join(available_dpus()))
 
 
 def dpu_gemv(
