@@ -155,7 +155,7 @@ def test_shipped_scenarios_load(name: str) -> None:
     assert scenario.title
     assert scenario.description
     space = scenario.build_space()
-    assert name == "smoke" or 8 <= len(space.names) <= 16
+    assert 6 <= len(space.names) <= 16
     assert len(space.roles()) >= 3
 
 
