@@ -459,7 +459,6 @@ def dpu(
     found = load_dpu(system)
     cost = dpu_gemv(found, m, n, k, dtype)
     figures = {
-        "system": found.name,
         "time_s": float(cost.time_s[0]),
         "compute_s": float(cost.compute_s[0]),
         "copy_s": float(cost.copy_s[0]),
@@ -467,7 +466,7 @@ def dpu(
         "energy_j": float(cost.energy_j[0]),
     }
     if as_json:
-        _print(figures)
+        _print({"system": found.name, **figures})
         return
     typer.echo(f"{found.title}: {m} x {k} by {k} x {n}, {dtype}")
     for name in ("time_s", "compute_s", "copy_s", "host_s"):
