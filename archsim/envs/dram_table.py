@@ -248,11 +248,12 @@ def make_table(problem: DramProblem, path: Path, advance: Advance | None = None)
     for start in range(0, len(vectors), PART):
         batch = vectors[start : start + PART]
         part = parts / f"{wanted[:20]}-{start}.npy"
-        rows.append(_stored_part(part, (len(batch), len(problem.measured))))
-        if rows[-1] is None:
+        block = _stored_part(part, (len(batch), len(problem.measured)))
+        if block is None:
             found = problem.designs.measure(batch)
-            rows[-1] = np.stack([found[name] for name in problem.measured], axis=1)
-            _write_part(part, rows[-1])
+            block = np.stack([found[name] for name in problem.measured], axis=1)
+            _write_part(part, block)
+        rows.append(block)
         if advance is not None:
             advance(min(start + PART, len(vectors)), len(vectors))
     reference = np.array([problem.shipped[name] for name in problem.measured])
@@ -281,7 +282,7 @@ def _classes(
     return alike[first], row_of.astype(np.int32)
 
 
-def _stored_part(part: Path, shape: tuple[int, int]) -> Any:
+def _stored_part(part: Path, shape: tuple[int, int]) -> np.ndarray | None:
     try:
         rows = np.load(part, allow_pickle=False)
     except (OSError, ValueError, EOFError):

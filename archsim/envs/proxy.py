@@ -111,16 +111,16 @@ class Proxy:
         }
         path.parent.mkdir(parents=True, exist_ok=True)
         draft = path.with_name(path.name + ".new")
+        arrays: dict[str, Any] = {
+            "header": np.frombuffer(json.dumps(header).encode(), np.uint8),
+            "logarithmic": self.logarithmic,
+            "mean": self.mean,
+            "scale": self.scale,
+            **{f"seen_{at}": known for at, known in enumerate(self.seen)},
+            **arrays_of(self.regressor),
+        }
         with draft.open("wb") as file:
-            np.savez(
-                file,
-                header=np.frombuffer(json.dumps(header).encode(), np.uint8),
-                logarithmic=self.logarithmic,
-                mean=self.mean,
-                scale=self.scale,
-                **{f"seen_{at}": known for at, known in enumerate(self.seen)},
-                **arrays_of(self.regressor),
-            )
+            np.savez(file, **arrays)
             file.flush()
             os.fsync(file.fileno())
         draft.replace(path)

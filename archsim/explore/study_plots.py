@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,22 @@ from archsim.explore.style import COLOURS, INK, figure, line_style, log_if_wide
 
 #: Scaled regret below this is drawn as this: the logarithmic axis has no zero.
 FLOOR = 1e-3
+#: Pages with these figures are kept under version control, so they are small: dots an inch, and
+#: colours of the palette.
+DPI, PALETTE = 110, 96
+
+
+@contextmanager
+def small_figure(path: Path, width: float, height: float) -> Iterator[Any]:
+    """As `archsim.explore.style.figure`, in few bytes."""
+    from PIL import Image
+
+    with figure(path, width, height) as canvas:
+        canvas.set_dpi(DPI)
+        yield canvas
+    with Image.open(path) as image:
+        reduced = image.convert("RGB").quantize(PALETTE, dither=Image.Dither.NONE)
+    reduced.save(path, optimize=True)
 
 
 def plot_curves(results: StudyResults, bands: Mapping[str, Mapping[str, Band]], path: Path) -> Path:
@@ -25,7 +42,7 @@ def plot_curves(results: StudyResults, bands: Mapping[str, Mapping[str, Band]], 
         path: The PNG file.
     """
     parts = list(bands)
-    with figure(path, 3.1 * len(parts) + 1.7, 3.9) as canvas:
+    with small_figure(path, 3.1 * len(parts) + 1.7, 3.9) as canvas:
         panels = np.atleast_1d(canvas.subplots(1, len(parts), sharey=True))
         handles: dict[str, Any] = {}
         for panel, part in zip(panels, parts, strict=True):
@@ -58,7 +75,7 @@ def plot_curves(results: StudyResults, bands: Mapping[str, Mapping[str, Band]], 
 def plot_duels(results: StudyResults, order: Sequence[str], path: Path) -> Path:
     """Chance that the row's agent is better than the column's, at the end and on the way."""
     names = list(order)
-    with figure(path, 11.0, 0.36 * len(names) + 2.0) as canvas:
+    with small_figure(path, 11.0, 0.36 * len(names) + 2.0) as canvas:
         panels = canvas.subplots(1, 2)
         titles = {"end": "Better at the end of a run", "way": "Better on the way to it"}
         for panel, (key, duels) in zip(panels, results.duels.items(), strict=True):
@@ -92,7 +109,7 @@ def plot_lottery(
         defaults: Agent -> scaled regret with its defaults, where they were run.
         path: The PNG file.
     """
-    with figure(path, 8.6, 4.2) as canvas:
+    with small_figure(path, 8.6, 4.2) as canvas:
         panel = canvas.subplots()
         for place, (agent, values) in enumerate(draws.items()):
             colour = COLOURS[place % len(COLOURS)]

@@ -20,6 +20,7 @@ from archsim.errors import InputError
 from archsim.explore import runner
 from archsim.explore.problem import Opened, versions
 from archsim.explore.progress import Progress, Silent
+from archsim.explore.records import Run
 from archsim.explore.study_spec import Cell, StudySpec
 
 PLAN_NAME = "study.json"
@@ -116,7 +117,9 @@ def run_study(
     out.mkdir(parents=True, exist_ok=True)
     _claim_folder(spec, out)
     executor = _executor(choices, spec.workers)
-    runs, failed, facts = [], [], {}
+    runs: list[Run] = []
+    failed: list[str] = []
+    facts: dict[str, Any] = {}
     for number, cell in enumerate(cells, 1):
         note(f"scenario {number} of {len(cells)}: {cell.name}")
         opened = _opened(spec, cell, tables, note)

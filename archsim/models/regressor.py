@@ -225,7 +225,7 @@ def _gradients(
 
 def arrays_of(regressor: Regressor) -> dict[str, np.ndarray]:
     """An ensemble as named arrays, for a file."""
-    found = {
+    found: dict[str, np.ndarray] = {
         "sizes": np.array(regressor.sizes, dtype=np.int64),
         "ordered": np.array(regressor.ordered, dtype=np.uint8),
     }
