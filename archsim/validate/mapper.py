@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from statistics import geometric_mean
@@ -70,7 +71,8 @@ def certified_gaps(
     nets = {name: load_workload(name) for name in workloads}
     names = sorted(nets, key=lambda name: len(nets[name].operations))
     pairs = [(name, machine) for name in names for machine in machines]
-    found, began = [], time.process_time()
+    found: list[CertifiedGap] = []
+    began = time.process_time()
     for i, (name, machine) in enumerate(pairs):
         start = time.process_time()
         if i and start - began > seconds:
@@ -88,9 +90,9 @@ def certified_gaps(
     return found, []
 
 
-def _names(text: str | None, known: list[str], field: str) -> list[str]:
+def _names(text: str | None, known: Sequence[str], field: str) -> list[str]:
     """The names in a list with commas, all if there is none."""
-    names = text.split(",") if text else known
+    names = text.split(",") if text else list(known)
     for name in names:
         if name not in known:
             raise InputError(

@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from math import prod
-from typing import Any
 
 import numpy as np
 
@@ -24,7 +23,7 @@ from archsim.models.loopnest.optimal import build as bd
 from archsim.models.loopnest.optimal import outside as lb
 from archsim.models.loopnest.optimal import search as sr
 from archsim.models.loopnest.optimal.enumeration import judge_rows, pareto
-from archsim.models.loopnest.optimal.layout import LEAK, MAC_TIME, Labels, Work
+from archsim.models.loopnest.optimal.layout import CONSTANT, LEAK, MAC_TIME, Labels, Work
 from archsim.models.loopnest.optimal.seeds import first_guess
 from archsim.models.loopnest.optimal.space import OPERANDS, Mapspace
 
@@ -189,9 +188,22 @@ class _Search:
         label, least = self.unit(), np.inf
         for state in states[:cases]:
             cycles = lb.steps_of(state, label, prices)
-            energy = lb.energy_of(state, label, 0) + prices.scalars[LEAK] * cycles
-            least = min(least, lb.value_of(self.goal, max(energy, 0.0), cycles))
+            energy = max(lb.energy_of(state, label, 0), self.compulsory())
+            energy += prices.scalars[LEAK] * cycles
+            least = min(least, lb.value_of(self.goal, energy, cycles))
         return least
+
+    def compulsory(self) -> float:
+        """J of all operations, and of the tier: each input read and each output written once."""
+        sp, prices = self.space.shapes, self.space.prices
+        words, extents = sp.words[-1].copy(), self.space.extents
+        words[0] = 1.0  # of a window at least a word a step: strides and dilation leave gaps
+        for d in np.flatnonzero(self.space.problem.relevant[0, 0]):
+            r = sp.partner[d]
+            if r < d:  # alone, or the second of a pair
+                words[0] *= max(extents[d], extents[r] if r >= 0 else 1)
+        tier = (prices.access[0] * words).sum() - prices.credit[0]
+        return max(float(prices.scalars[CONSTANT] + tier), 0.0)
 
     def unit(self) -> np.ndarray:
         """The label of the multiply-accumulate units: every word asked for at every step."""
@@ -484,4 +496,4 @@ def pareto_points(found: tuple[Found, ...]) -> np.ndarray:
     return pareto(np.array([[f.energy_j, f.cycles] for f in found]).reshape(-1, 2))
 
 
-__all__ = ["Any", "Found", "Objective", "Proof", "Solution", "solve"]
+__all__ = ["Found", "Objective", "Proof", "Solution", "solve"]
