@@ -47,6 +47,7 @@ class Outbox:
         self._metrics: list[list[float]] = []
         self._reward: list[float] = []
         self._start = 0
+        self._over = False
         threading.Thread(target=self._watch, name="outbox", daemon=True).start()
 
     def record(self, record: dict[str, Any]) -> None:
@@ -93,6 +94,7 @@ class Outbox:
         with self._lock:
             self._send_rows()
             self._send(kind, self._start if kind == "done" else payload)
+            self._over = True
 
     def _watch(self) -> None:
         import multiprocessing
@@ -100,8 +102,13 @@ class Outbox:
         parent = multiprocessing.parent_process()
         sources = [self._connection] + ([parent.sentinel] if parent else [])
         while True:
-            ready = wait(sources, SEND_EVERY_S)
+            try:
+                ready = wait(sources, SEND_EVERY_S)
+            except OSError:  # closed, as the run is over
+                return
             with self._lock:
+                if self._over:  # leave the process to end in its own way, semaphores released
+                    return
                 self._send_rows()
                 if ready:
                     os._exit(0)
