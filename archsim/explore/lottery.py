@@ -44,13 +44,19 @@ class Draw:
 
     @property
     def spread(self) -> float:
-        """From the luckiest to the unluckiest setting."""
-        return float(self.regret.max() - self.regret.min())
+        """From the luckiest setting to the unluckiest that finds a feasible design."""
+        found = self.regret[np.isfinite(self.regret)]
+        return float(np.ptp(found)) if len(found) else 0.0
+
+    @property
+    def lost(self) -> int:
+        """Settings that find no feasible design, in the interquartile mean of their runs."""
+        return int(np.isinf(self.regret).sum())
 
     @property
     def quartiles(self) -> tuple[float, float]:
         """Between which the middle half of the settings lies."""
-        low, high = np.percentile(self.regret, [25, 75])
+        low, high = np.percentile(self.regret, [25, 75], method="nearest")  # some are infinite
         return float(low), float(high)
 
 

@@ -371,8 +371,11 @@ def _lottery_findings(found: Sequence[Draw]) -> str:
         )
         + ".",
         f"- The widest spread is that of {widest.agent}: {number(widest.spread)} between its "
-        "luckiest and its unluckiest setting.",
+        "luckiest setting and the unluckiest that finds a feasible design.",
     ]
+    lost = [f"{draw.agent} {draw.lost} of {len(draw.regret)}" for draw in found if draw.lost]
+    if lost:
+        lines.append(f"- Settings that find no feasible design (∞): {', '.join(lost)}.")
     for one in found:
         beaten = [
             other.agent
