@@ -36,8 +36,8 @@ def random_designs(count: int, seed: int, release: str) -> np.ndarray:
     [("stream", 0.0), ("random", 0.0), ("random", 1.0), ("phases", 0.0), ("mixed", 0.4)],
 )
 def test_a_class_serves_a_trace_alike_in_every_figure(kind: str, share: float, release: str):
-    trace = pattern(kind, 1200, SPEC, seed=5, write_share=share)
-    designs = random_designs(300, 7, release)
+    trace = pattern(kind, 800, SPEC, seed=5, write_share=share)
+    designs = random_designs(200, 7, release)
     alike = canonical(designs, trace.write)
     assert (designs != alike).any(axis=1).mean() > 0.5
     bench = Workbench(SPEC, trace)
