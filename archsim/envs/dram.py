@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from functools import cached_property
+from os.path import isfile  # false, no error, for a name no file can have
 from pathlib import Path
 from typing import Any, Literal
 
@@ -203,10 +204,10 @@ class DramScenario(BaseScenario):
         trace = self.trace
         if trace.file is not None:
             inside = folder / trace.file
-            name = str(inside.resolve()) if inside.is_file() else trace.file
+            name = str(inside.resolve()) if isfile(inside) else trace.file
             trace = trace.model_copy(update={"file": name})
         table = self.table
-        if table is not None and (folder / table).is_file():
+        if table is not None and isfile(folder / table):
             table = str((folder / table).resolve())
         memory = resolved_name(self.memory, folder)
         return self.model_copy(update={"trace": trace, "memory": memory, "table": table})
@@ -222,9 +223,9 @@ class DramScenario(BaseScenario):
         self.build_space()
         with error_context(field="memory"):
             load_spec(self.memory)
-        if self.trace.file is not None and not Path(self.trace.file).is_file():
+        if self.trace.file is not None and not isfile(self.trace.file):
             raise InputError("no such file", field="trace.file", found=self.trace.file)
-        if self.table is not None and not Path(self.table).is_file():
+        if self.table is not None and not isfile(self.table):
             raise InputError(
                 "no such file", field="table", found=self.table, expected="one of `archsim table`"
             )

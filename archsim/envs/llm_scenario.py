@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from os.path import isfile  # false, no error, for a name no file can have
 from pathlib import Path
 from typing import Any, Literal
 
@@ -375,12 +376,12 @@ def is_config(name: str) -> bool:
 
 def _config(name: str, folder: Path) -> str:
     inside = folder / name
-    return str(inside.resolve()) if is_config(name) and inside.is_file() else name
+    return str(inside.resolve()) if is_config(name) and isfile(inside) else name
 
 
 def _check_model(name: str) -> None:
     if is_config(name):
-        if not Path(name).is_file():
+        if not isfile(name):
             raise InputError("no such file", found=name)
     elif name not in available_models():
         import difflib

@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
+from os.path import isfile  # false, no error, for a name no file can have
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
 
@@ -430,20 +431,20 @@ def _validated(data: Any, source: object) -> BaseScenario:
 def _find(source: str | Path) -> Path:
     if isinstance(source, str) and not is_file(source):
         path = SCENARIOS / f"{source}.yaml"
-        if not path.is_file() and not Path(source).is_file():
+        if not isfile(path) and not isfile(source):
             known = available_scenarios()
             near = difflib.get_close_matches(source, known, n=3) or known
             raise InputError(
                 "no such scenario", found=source, expected=f"a path, or one of {', '.join(near)}"
             )
-        return path if path.is_file() else Path(source)
+        return path if isfile(path) else Path(source)
     return Path(source)
 
 
 def resolved_name(name: str, folder: Path) -> str:
     """A file name made absolute, where it is one of a file in the folder."""
     inside = folder / name
-    return str(inside.resolve()) if is_file(name) and inside.is_file() else name
+    return str(inside.resolve()) if is_file(name) and isfile(inside) else name
 
 
 def _check_workloads(given: list[str]) -> None:
@@ -456,7 +457,7 @@ def _check_workloads(given: list[str]) -> None:
         if step is not None:
             load_model(step[0])
         elif is_file(name):
-            if not Path(name).is_file():
+            if not isfile(name):
                 raise InputError("no such file", field="workloads", found=name)
         elif name not in known:
             near = difflib.get_close_matches(name, known, n=3) or known

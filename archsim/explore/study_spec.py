@@ -11,6 +11,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from os.path import isfile  # false, no error, for a name no file can have
 from pathlib import Path
 from typing import Any
 
@@ -172,7 +173,7 @@ def load_study(source: str | Path | Mapping[str, Any]) -> tuple[StudySpec, tuple
 def _find(source: str | Path) -> Path:
     if isinstance(source, str) and not is_file(source):
         path = SCENARIOS / f"{source}.yaml"
-        if path.is_file():
+        if isfile(path):
             return path
     return Path(source)
 
@@ -180,7 +181,7 @@ def _find(source: str | Path) -> Path:
 def _cells(spec: StudySpec, folder: Path | None) -> Iterator[Cell]:
     for name in spec.scenarios:
         inside = folder / name if folder is not None else Path(name)
-        scenario = load_scenario(inside if is_file(name) and inside.is_file() else name)
+        scenario = load_scenario(inside if is_file(name) and isfile(inside) else name)
         yield Cell(scenario.name, {}, scenario)
     if spec.base is None:
         return

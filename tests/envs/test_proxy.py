@@ -53,7 +53,6 @@ def test_errors_on_unseen_designs_are_small_and_ranks_are_kept(controllers, prox
     assert found.top_found > 0.8
     assert found.strange < 0.05
     assert found.unlike is None or found.unlike["time_s"].rmse < 0.02
-    assert found.speedup > 10
 
 
 def test_what_the_model_refuses_is_learned(controllers, proxy):

@@ -15,7 +15,21 @@ from archsim.models.dram.spec import load_spec, presets
 @settings(max_examples=60, deadline=None)
 def test_any_commands_in_any_order_keep_their_distances(name, data):
     spec = load_spec(name)
-    names = ["ACT", "PRE", "RD", "WR", "RDA", "WRA", "PREA", "REFA", "ACTB", "MACB", "WRB", "PREB", "RDB"]
+    names = [
+        "ACT",
+        "PRE",
+        "RD",
+        "WR",
+        "RDA",
+        "WRA",
+        "PREA",
+        "REFA",
+        "ACTB",
+        "MACB",
+        "WRB",
+        "PREB",
+        "RDB",
+    ]
     command = st.tuples(st.sampled_from(names), st.integers(0, spec.structure.banks - 1))
     commands = data.draw(st.lists(command, min_size=1, max_size=40))
     log = replay(spec, commands).log

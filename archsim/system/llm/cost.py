@@ -138,7 +138,11 @@ class StepCost:
         lines.append(
             f"{'a device, a pass':24}{self.traffic_bytes[row] / 1e9:.3g} GB to and from its "
             f"memory, {self.kernels[row]:.0f} kernels"
-            + (f"; {self.kept_bytes[row] / 1e9:.3g} GB stay on chip" if self.kept_bytes[row] else "")
+            + (
+                f"; {self.kept_bytes[row] / 1e9:.3g} GB stay on chip"
+                if self.kept_bytes[row]
+                else ""
+            )
         )
         for title, parts in (("parts", self.parts_s), ("limited by", self.bound_s)):
             ranked = sorted(parts.items(), key=lambda part: -part[1][row])
