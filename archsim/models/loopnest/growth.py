@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from archsim.models.jit import inlined, inner, serial
+from archsim.models.jit import inlined, serial
 from archsim.models.lanes import (
     LANES,
     anywhere,
@@ -71,7 +71,7 @@ class Growth(NamedTuple):
             visits``.
         gain, better: [C, LANES] of the step tried, and the factor it leads to.
         beyond: [G, C, LANES] extents of the tiles of groups further out, but for ``factor``.
-        probe: [D] tile of a group further out; ``price`` [3] J per word brought in.
+        price: [3] J per word brought in.
     """
 
     extent: np.ndarray
@@ -94,7 +94,6 @@ class Growth(NamedTuple):
     gain: np.ndarray
     better: np.ndarray
     beyond: np.ndarray
-    probe: np.ndarray
     price: np.ndarray
 
 
@@ -108,7 +107,7 @@ def make_growth(dim_count, group_count):
         np.ones(one), np.ones(three), np.ones(three), np.zeros(three), np.zeros(three),
         np.zeros(three), np.zeros((2, c, LANES)), np.zeros((2, c, LANES)),
         np.zeros((2, c, LANES)), np.zeros(one), np.zeros(one), np.zeros(one), np.ones(one),
-        np.ones((group_count, c, LANES)), np.ones(dim_count), np.ones(3),
+        np.ones((group_count, c, LANES)), np.ones(3),
     )  # fmt: skip
 
 
@@ -433,22 +432,36 @@ def try_steps(room, first, last, keep, slot_table, e):
 
 
 @inlined
-def outer_groups_fit(
-    floats, ints, o, dim_count, e, slot_table, keep, groups, g, room, grown, factor
-):
-    """Whether the storages outside group ``g`` hold its tile once ``grown`` has ``factor``."""
+def outer_groups_fit(floats, ints, o, dim_count, e, slot_table, keep, groups, g, room):
+    """Whether the storages outside group ``g`` hold its tile."""
     fits = True
     for h in range(g):
-        for d in range(dim_count):
-            own = factor if d == grown else room.factor[d >> SHIFT, d & LANE]
-            room.probe[d] = room.beyond[h, d >> SHIFT, d & LANE] * own
-        first, last = groups[h, 0], groups[h, 1]
-        full = fullness(floats, ints, o, first, last, room.probe, keep, slot_table, e)
+        data, weight, result = spread(1.0), spread(1.0), spread(1.0)
+        for c in range(room.extent.shape[0]):
+            tile = smaller(load(room.beyond, (h, c)) * load(room.factor, c), load(room.extent, c))
+            data = data * (1.0 + (tile - 1.0) * load(room.counted, (0, c)))
+            weight = weight * (1.0 + (tile - 1.0) * load(room.counted, (1, c)))
+            result = result * (1.0 + (tile - 1.0) * load(room.counted, (2, c)))
+        spans = 1.0
+        for k in range(ints[o, SLIDES]):
+            p, r, a, b = sliding(floats, ints, o, k, dim_count)
+            c, v = p >> SHIFT, p & LANE
+            tile_p = min(room.beyond[h, c, v] * room.factor[c, v], room.extent[c, v])
+            span = a * (tile_p - 1.0) + 1.0
+            if r >= 0:
+                c, v = r >> SHIFT, r & LANE
+                tile_r = min(room.beyond[h, c, v] * room.factor[c, v], room.extent[c, v])
+                span += b * (tile_r - 1.0)
+            spans *= span
+        full = fullest(
+            product(data) * spans, product(weight), product(result), groups[h, 0], groups[h, 1],
+            keep, slot_table, e,
+        )  # fmt: skip
         fits = fits and full <= 1.0
     return fits
 
 
-@inner
+@inlined
 def grow_group(
     floats, ints, o, e, slot_table, keep, groups, g, element, template, hold, own_hold,
     fanout_slots, factors, w, room,
@@ -466,7 +479,7 @@ def grow_group(
     passing = price_words(
         keep, slot_table, e, first, last, -1 if g == groups.shape[0] - 1 else own_hold, room.price
     )
-    grown, factor = 0, 1.0
+    grown = 0
     while grown >= 0:
         weigh_tiles(floats, ints, o, dim_count, room)
         weigh_transfers(floats, o, dim_count, room, hold, passing)
@@ -480,16 +493,13 @@ def grow_group(
             if grown < 0:
                 break
             c, v = grown >> SHIFT, grown & LANE
-            factor = room.better[c, v]
-            if outer_groups_fit(
-                floats, ints, o, dim_count, e, slot_table, keep, groups, g, room, grown, factor
-            ):
-                tile = room.base[c, v] * factor
-                room.factor[c, v] = factor
+            before, room.factor[c, v] = room.factor[c, v], room.better[c, v]
+            if outer_groups_fit(floats, ints, o, dim_count, e, slot_table, keep, groups, g, room):
+                tile = room.base[c, v] * room.factor[c, v]
                 room.steps[c, v] = np.ceil(floats[o, grown] / (tile * room.outside[c, v]))
                 room.visits[c, v] = np.ceil(floats[o, grown] / tile)
                 break
             # Nor will it fit after other dimensions have grown.
-            room.gain[c, v], room.free[c, v] = 0.0, 0.0
+            room.factor[c, v], room.gain[c, v], room.free[c, v] = before, 0.0, 0.0
     for d in range(dim_count):
         factors[w, last, d] = room.factor[d >> SHIFT, d & LANE]

@@ -163,7 +163,7 @@ def mutate(floats, o, dim_count, groups, group_count, order, factors, orders, w,
     return state
 
 
-@inner
+@inlined
 def map_operation(
     floats, ints, problem_of, engine_of, fanout, keep, slot_table, engine, template, objective,
     extra, unroll, alternatives, element, stationary, order, groups, fanout_slots, axes, width,
