@@ -228,11 +228,6 @@ class Machine(Strict):
         """Every number, flag and enumeration by dotted path, in file order (read-only)."""
         return _leaves(self)
 
-    @property
-    def leaf_paths(self) -> tuple[str, ...]:
-        """Dotted paths of everything that may be changed, in file order."""
-        return tuple(self.leaves())
-
     def with_values(self, values: Mapping[str, Any]) -> Machine:
         """A validated copy with some leaves changed.
 

@@ -391,15 +391,6 @@ class Workload:
         """Name of the operation that writes each tensor that is written."""
         return {t: op.name for op in self.operations for t in op.outputs}
 
-    @cached_property
-    def consumers(self) -> dict[str, tuple[str, ...]]:
-        """Names of the operations that read each tensor."""
-        found: dict[str, list[str]] = {}
-        for op in self.operations:
-            for tensor in dict.fromkeys(op.inputs):
-                found.setdefault(tensor, []).append(op.name)
-        return {tensor: tuple(ops) for tensor, ops in found.items()}
-
     def graph(self) -> nx.DiGraph:
         """The dependence graph: operations as nodes, tensors on edges."""
         import networkx as nx
