@@ -7,7 +7,8 @@ from numba import prange
 
 from archsim.models.dram.chains import link
 from archsim.models.dram.device import K_SIZE
-from archsim.models.dram.engine import (
+from archsim.models.dram.engine import run
+from archsim.models.dram.engine_state import (
     B_CURRENT,
     B_ROW,
     B_SIZE,
@@ -19,7 +20,6 @@ from archsim.models.dram.engine import (
     S_LAST_BACK,
     S_LAST_OUT,
     S_SIZE,
-    run,
 )
 from archsim.models.dram.layout import (
     D_BANKS,

@@ -11,11 +11,11 @@ from archsim.errors import InputError
 from archsim.models.dram import layout as L
 from archsim.models.dram.address import Location, decode
 from archsim.models.dram.energy import PARTS, energies_j
+from archsim.models.dram.engine_state import MAX_REQUESTS
 from archsim.models.dram.policy import Controller, Policy
 from archsim.models.dram.spec import DramSpec, family
 from archsim.models.dram.trace import Trace
 
-MAX_REQUESTS = (1 << 26) - 2  # of a channel; the compiled code packs the number of a request
 MAX_BANK_SETS = 62  # refreshed one by one; a mask of them is one machine word
 
 
