@@ -59,7 +59,10 @@ class Rate(Strict):
     name: Dtype = Field(description="number format of the operands")
     flops_per_s: float = Field(ge=1, le=1e20, description="peak of one device, operations/s")
     energy_j_per_flop: float | None = Field(
-        default=None, ge=0, le=1e-6, description="J per operation in the unit itself"
+        default=None,
+        ge=0,
+        le=1e-6,
+        description="J per operation in the unit itself; default half a MAC's at that node",
     )
 
 
@@ -163,6 +166,9 @@ class XpuEngine(RatedEngine):
     """A processor known by its peak rates alone: its kernels are priced as a roofline."""
 
     kind: Literal["xpu"]
+    memory_efficiency: float = Field(
+        default=1.0, gt=0, le=1, description="share of the tier's bandwidth that streams reach"
+    )
 
 
 class DataflowEngine(RatedEngine):

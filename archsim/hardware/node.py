@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from archsim.errors import InputError
 from archsim.hardware.attention import AttentionEngine
+from archsim.hardware.components import operation_energy_j
 from archsim.hardware.devices import Link, Part, RatedEngine, Tier
 from archsim.hardware.dot_product import DotProductEngine
 from archsim.hardware.leaves import unknown_path
@@ -219,7 +220,13 @@ def _engine(values: Values, engine: Engine) -> dict[str, Floats]:
         return pim_figures(values, engine)
     if not isinstance(engine, (RatedEngine, DotProductEngine, AttentionEngine)):
         raise InputError("no figures are known for this kind of engine", field=path[:-1])
-    return _numbers(values, path) | {"clock_hz": values.or_else(path + "clock_hz", clock)}
+    figures = _numbers(values, path) | {"clock_hz": values.or_else(path + "clock_hz", clock)}
+    if isinstance(engine, RatedEngine):
+        node_nm = values("technology_nm")
+        for rate in engine.rates:
+            field = f"rates.{rate.name}.energy_j_per_flop"
+            figures[field] = values.or_else(path + field, operation_energy_j(rate.name, node_nm))
+    return figures
 
 
 def _part(values: Values, part: Part, machine: Machine) -> dict[str, Floats]:

@@ -197,3 +197,15 @@ def test_memory_kinds_are_complete_sourced_and_ordered():
     assert stack == pytest.approx(819.2e9)
     assert 8 * kinds["HBM2"].bandwidth == pytest.approx(256e9)
     assert all(link.source for link in LINKS)
+
+
+def test_wider_formats_take_more_energy_an_operation():
+    def joules(dtype):
+        return float(components.operation_energy_j(dtype, 7.0))
+
+    for kind in (("fp4", "fp6", "fp8", "bf16", "fp16", "fp32", "fp64"), ("int4", "int8")):
+        found = [joules(dtype) for dtype in kind]
+        assert found == sorted(found)
+        assert found[0] > 0
+    assert joules("tf32") == joules("fp16")  # the same significand
+    assert joules("int8") < joules("fp8")

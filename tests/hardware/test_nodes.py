@@ -9,13 +9,20 @@ from archsim.hardware import GpuEngine, available_machines, load_machine, resolv
 from archsim.hardware.carbon import bill, embodied_kg, ownership, silicon_kg
 from archsim.hardware.machine import MACHINES
 
-DATA_SHEET = ("a100", "h100", "h800", "gb200", "tpu_v2", "tpu_v3", "tpu_v4i", "sn40l")
+DATA_SHEET = (
+    "a100", "h100", "h200", "h800", "b200", "gb200", "mi300x", "tpu_v2", "tpu_v3", "tpu_v4i",
+    "tpu_v5e", "sn40l",
+)  # fmt: skip
 
 #: Machine, devices in a node; by tier: bytes, bytes/s; peak bf16; one direction between devices.
 PUBLISHED = {
     # NVIDIA A100 80GB data sheet
     "a100": (8, {"hbm": (80 * 2**30, 2.039e12)}, 312e12, 300e9),
     "h100": (8, {"hbm": (80 * 2**30, 3.352e12)}, 989.4e12, 450e9),  # NVIDIA H100 data sheet
+    "h200": (8, {"hbm": (141e9, 4.8e12)}, 989.4e12, 450e9),  # NVIDIA H200 data sheet
+    "b200": (8, {"hbm": (180e9, 8e12)}, 2.25e15, 900e9),  # DGX B200: 1440 GB, 64 TB/s
+    "mi300x": (8, {"hbm": (192e9, 5.325e12)}, 1307.4e12, 448e9),  # AMD data sheet: 7 x 64 GB/s
+    "tpu_v5e": (256, {"hbm": (16 * 2**30, 819e9)}, 197e12, 200e9),  # Google Cloud's table
     "h800": (8, {"hbm": (80 * 2**30, 3.352e12)}, 989.4e12, 200e9),  # ISCA'25, section 4
     "gb200": (72, {"hbm": (186e9, 8e12)}, 2.5e15, 900e9),  # NVL72: 13.4 TB, 576 TB/s, 180 PFLOPS
     "tpu_v2": (256, {"hbm": (16 * 2**30, 700e9)}, 46e12, 248e9),  # ISCA'21, table 1
@@ -45,6 +52,9 @@ def test_a_device_has_its_published_figures(name):
     inner = next(link for link in machine.links if link.across == machine.groups[-1].name)
     assert node.links[inner.name]["bandwidth_bytes_per_s"][0] == pytest.approx(out)
     assert "ssumed" in machine.source
+    for rate in getattr(machine.engines[0], "rates", ()):
+        engine = node.engines[machine.engines[0].name]
+        assert engine[f"rates.{rate.name}.energy_j_per_flop"][0] > 0
 
 
 @pytest.mark.parametrize("name", DATA_SHEET)
