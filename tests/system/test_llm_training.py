@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 from archsim.errors import InputError
 from archsim.hardware import load_machine
 from archsim.system.llm import evaluate_step
+from archsim.system.llm.hosted import STATE_BYTES, Host
 from archsim.system.llm.schedules import balanced, bubble_share, walk
-from archsim.system.llm.training import STATE_BYTES, Training, evaluate_training
+from archsim.system.llm.training import Training, evaluate_training
 from archsim.workload import load_model
 
 
@@ -103,12 +104,19 @@ def test_zero_divides_what_each_device_holds():
 def test_states_in_host_memory_are_updated_by_the_host():
     near, far = run(zero=2), run(zero=2, states="host_dram")
     assert far.memory_bytes["states"] == 0
-    assert far.away_bytes["host_dram"] == pytest.approx(
-        14.0 * load_model("llama-2-7b").parameters, rel=1e-6
-    )
+    # states, gradients as they come and as the optimizer reads them
+    owned = load_model("llama-2-7b").parameters / 8
+    assert far.away_bytes["host_dram"] == pytest.approx((12 + 2 + 4) * 8 * owned, rel=1e-6)
     assert far.update_s > 10 * near.update_s
-    slow = run(zero=2, states="host_dram", blocking=True)
-    assert slow.update_s > far.update_s
+    short = {"zero": 2, "states": "host_dram", "overlap": False}
+    beside, serial, slow = run(zero=2, overlap=False), run(**short), run(**short, blocking=True)
+    link = 32e9 * 128 / 130 / 8 * 16
+    assert serial.backward_s == pytest.approx(beside.backward_s + (2 + 4) * owned / link, rel=1e-3)
+    assert slow.backward_s == pytest.approx(
+        beside.backward_s + 2 * owned / link + 2 * owned / 2.5e9, rel=1e-3
+    )
+    assert slow.update_s == serial.update_s == far.update_s
+    assert far.backward_s < serial.backward_s
     small = load_machine("h100x8").with_values({"tiers.host_dram.capacity_bytes": 5e10})
     short = run(machine=small, zero=2, states="host_dram")
     assert not short.fits
@@ -118,6 +126,40 @@ def test_states_in_host_memory_are_updated_by_the_host():
     owned = load_model("llama-2-7b").parameters
     assert drive.update_s > owned * STATE_BYTES * (1 / 56e9 + 1 / 32e9)
     assert drive.update_s > far.update_s
+
+
+def test_states_that_stay_need_no_host():
+    away = {"zero": 2, "states": "host_dram", "overlap": False}
+    near, far, all_stay = run(zero=2, overlap=False), run(**away), run(**away, resident=1.0)
+    assert all_stay.update_s == pytest.approx(near.update_s)
+    assert all_stay.memory_bytes["states"] == near.memory_bytes["states"]
+    last = far
+    for share in (0.2, 0.5, 0.8):
+        now = run(**away, resident=share)
+        assert now.update_s < last.update_s
+        assert now.backward_s < last.backward_s
+        assert now.away_bytes["host_dram"] < last.away_bytes["host_dram"]
+        # fetched by devices, the rest is divided alike
+        shared = run(**away, resident=share, device_share=0.5)
+        assert shared.away_bytes["host_dram"] < now.away_bytes["host_dram"]
+        last = now
+
+
+def test_a_hosts_rates_set_what_it_does():
+    away = {"zero": 2, "states": "host_dram", "blocking": True}
+    plain = run(**away)
+    fast = run(**away, host=Host(memory_share=0.92))
+    gathered = run(zero=2).update_s  # new weights to all, and the devices' own work
+    assert fast.update_s == pytest.approx((plain.update_s + gathered) / 2, rel=0.2)
+    loose = run(**away, host=Host(weights_share=0.2))
+    owned = load_model("llama-2-7b").parameters / 8
+    link = 32e9 * 128 / 130 / 8 * 16
+    assert loose.update_s == pytest.approx(plain.update_s + 4 * 2 * owned / link, rel=1e-3)
+    slow = run(**away, host=Host(pageable_bytes_per_s=1e9))
+    assert slow.backward_s == pytest.approx(plain.backward_s + 2 * owned * (1 / 1e9 - 1 / 2.5e9))
+    for wrong in ({"memory_share": 0}, {"weights_share": 1.1}, {"pageable_bytes_per_s": -1}):
+        with pytest.raises(InputError, match=f"host.{next(iter(wrong))}"):
+            Host(**wrong)
 
 
 @given(st.floats(0.0, 1.0))
@@ -178,6 +220,8 @@ def test_pipelines_idle_as_their_formula_says():
         ({"schedule": "zigzag"}, "unknown schedule"),
         ({"device_share": 0.5}, "on the devices already"),
         ({"states": "host_dram", "device_share": 1.5}, "a share"),
+        ({"states": "host_dram", "resident": -0.1}, "a share"),
+        ({"resident": 0.5}, "on the devices already"),
         ({"states": "tape"}, "none of the tiers"),
         ({"activations": "tape"}, "none of the tiers"),
         ({"subgroup": 0}, "positive whole"),

@@ -12,7 +12,7 @@ Optimizer States, Middleware 2024).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -22,6 +22,7 @@ from archsim.system.llm import collectives
 from archsim.system.llm.calls import Call
 from archsim.system.llm.cost import StepCost
 from archsim.system.llm.evaluate import evaluate_step
+from archsim.system.llm.hosted import STATE_BYTES, Host, Hosted
 from archsim.system.llm.plan import Plan
 from archsim.system.llm.pricing import Roofline, pricer_for
 from archsim.system.llm.schedules import SCHEDULES, balanced, walk
@@ -30,17 +31,6 @@ from archsim.workload.architecture import Experts
 from archsim.workload.huggingface import load_model
 from archsim.workload.language import LanguageModel
 from archsim.workload.steps import Bits
-
-#: Bytes of Adam's states for a parameter: master weight and two moments in 32 bits.
-STATE_BYTES = 12.0
-#: Share of the host memory's peak that Adam on processors moves its bytes at. DeepSpeed's CPU-Adam
-#: on an EPYC 7543P (204.8 GB/s): 11.1e9 parameters of 30 bytes in 3.72 s, of which 0.18 s copy
-#: weights back (the authors' log of Deep Optimizer States for four A100, 13B); two Xeon 8168
-#: (256 GB/s): 10e9 in 2.57 s (ZeRO-Offload, ATC 2021, table 4, recalled).
-HOST_EFFICIENCY = 0.46
-#: Rate at which one device's gradients reach the host where the backward pass waits for each copy
-#: into pageable memory and its conversion, bytes/s: 5.56 GB in 2.95 - 1.43 s, from the same log.
-BLOCKING_BYTES_PER_S = 3.7e9
 
 
 @dataclass(frozen=True)
@@ -53,12 +43,15 @@ class Training:
         schedule: Of pipeline stages, one of ``SCHEDULES``.
         states: Tier of the optimizer's states; None is the engine's own. Elsewhere the host
             updates them.
-        device_share: Share of the subgroups that the devices update all the same, fetching their
-            states and putting them back while the host works on the others.
+        resident: Share of the states that stay on the devices all the same (TwinFlow, DeepSpeed).
+        device_share: Share of the others' subgroups that the devices update too, fetching their
+            states and putting them back while the host works on the rest.
         subgroup: Parameters fetched at a time.
-        blocking: The backward pass waits for every copy of gradients to the host.
+        blocking: The backward pass waits for every copy of gradients to the host, which widens
+            them; else devices widen them and copies go on meanwhile.
+        host: What the host reaches.
         activations: Tier that kept inputs go to in the forward and come from in the backward pass.
-        overlap: Collectives and kept inputs move beside the work of other layers.
+        overlap: Collectives, kept inputs and gradients move beside the work of other layers.
         dual: Two micro-batches run in turn, so that the exchange of one's experts is beside the
             work of the other (DualPipe, DeepSeek-V3, arXiv 2412.19437).
     """
@@ -67,9 +60,11 @@ class Training:
     rematerialise: bool = True
     schedule: str = "1f1b"
     states: str | None = None
+    resident: float = 0.0
     device_share: float = 0.0
     subgroup: int = 100_000_000
     blocking: bool = False
+    host: Host = field(default_factory=Host)
     activations: str | None = None
     overlap: bool = True
     dual: bool = False
@@ -82,10 +77,13 @@ class Training:
                 "unknown schedule", field="schedule", found=self.schedule,
                 expected=", ".join(SCHEDULES),
             )  # fmt: skip
-        if not 0 <= self.device_share <= 1:
-            raise InputError("must be a share", field="device_share", found=self.device_share)
-        if self.states is None and (self.device_share or self.blocking):
-            raise InputError("the states lie on the devices already", field="states")
+        for name in ("device_share", "resident"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise InputError("must be a share", field=name, found=getattr(self, name),
+                                 expected="0 to 1")  # fmt: skip
+        if self.states is None and (self.device_share or self.resident or self.blocking):
+            raise InputError("the states lie on the devices already", field="states",
+                             found=None, expected="a tier they lie in")  # fmt: skip
         if isinstance(self.subgroup, bool) or self.subgroup < 1:
             raise InputError("must be a positive whole number", field="subgroup",
                              found=self.subgroup)  # fmt: skip
@@ -97,8 +95,9 @@ class TrainingCost:
 
     Attributes:
         model, machine, plan: Names.
-        forward_s, backward_s: Of the passes through all stages; bubbles in both.
-        update_s: Of gradients and states, what is not hidden behind the backward pass.
+        forward_s, backward_s: Of the passes through all stages; bubbles in both. Gradients' way to
+            other groups and tiers is in the backward pass.
+        update_s: Of weights and states.
         bubble: Share of the stages' time that they idle in the passes.
         tokens: Of the batch.
         memory_bytes: Of one device by what: ``weights``, ``gradients``, ``states``,
@@ -230,6 +229,11 @@ class _Step:
         self.parameters = (model.parameters - _routed(model)) / (plan.tensor * plan.pipeline)
         self.owned = self.parameters / (plan.data if how.zero else 1) + self.routed
         self.weight, self.act = bits.weight / 8.0, bits.activation / 8.0
+        self.hosted: Hosted | None = None
+        if how.states is not None:
+            machine.item("tiers", how.states)
+            home = self.pricer.tier_name
+            self.hosted = Hosted(machine, self.node, how, home, self.owned, self.weight)
 
     # ----------------------------------------------------------------------------- the passes
 
@@ -326,61 +330,27 @@ class _Step:
     # ----------------------------------------------------------------------------- the update
 
     def gradients(self, backward: float) -> float:
-        """What of moving gradients the backward pass does not hide."""
+        """What moving gradients adds to the backward pass."""
         how, seconds = self.how, 0.0
         if how.zero < 2:
             moves = self.over_data(self.parameters * self.weight, self.layers)
             seconds += max(moves - backward, 0.0) if how.overlap else moves
-        if how.states is not None:
-            moved = self.owned * self.weight
-            if how.blocking:
-                return seconds + moved / BLOCKING_BYTES_PER_S
-            seconds += max(
-                float(self.path(self.pricer.tier_name, how.states).seconds(moved)[0]) - backward,
-                0.0,
-            )
+        if self.hosted is not None:
+            moves, blocked = self.hosted.gradients_s()
+            seconds += blocked + (max(moves - backward, 0.0) if how.overlap else moves)
         return seconds
 
     def update(self) -> float:
         """Adam over all parameters: read and write states, read gradients, write weights."""
-        how, home = self.how, self.pricer.tier_name
         touched = 2.0 * STATE_BYTES + 2.0 * self.weight + 2.0  # a gradient is widened on the way
-        device = float(self.node.tiers[home]["bandwidth_bytes_per_s"][0])
-        seconds = self.owned * touched / device
-        if how.states is not None:
-            tier = self.node.tiers[how.states]
-            many = float(self.node.devices[0] / tier["instances"][0])
-            own = self.owned * how.device_share
-            hosted = self.owned - own
-            into, outof = self.path(how.states, home), self.path(home, how.states)
-            host = hosted * many * self.hosted_s(touched)
-            weights = float(into.seconds(hosted * self.weight)[0]) if hosted else 0.0
-            if not own:
-                return host + weights
-            # Both directions at once; the devices' own work is hidden behind the copies, which take
-            # the memory's bandwidth from the host.
-            copied = 2.0 * own * STATE_BYTES + hosted * self.weight
-            host += copied * many / float(tier["bandwidth_bytes_per_s"][0])
-            fetched = float(into.seconds(own * STATE_BYTES)[0]) + weights
-            put = float(outof.seconds(own * STATE_BYTES)[0])
-            group = min(float(how.subgroup), own)
-            first = float(into.seconds(group * STATE_BYTES)[0])
-            last = group * touched / device + float(outof.seconds(group * STATE_BYTES)[0])
-            seconds = max(host, fetched + last, first + put, own * touched / device)
-        if how.zero in (1, 2):  # new weights to all
+        if self.hosted is not None:
+            seconds = self.hosted.update_s(touched)
+        else:
+            home = self.node.tiers[self.pricer.tier_name]
+            seconds = self.owned * touched / float(home["bandwidth_bytes_per_s"][0])
+        if self.how.zero in (1, 2):  # new weights to all
             seconds += 0.5 * self.over_data(self.parameters * self.weight, self.layers)
         return seconds
-
-    def hosted_s(self, touched: float) -> float:
-        """Time of one parameter's update by the host, whose processors share the states' tier."""
-        assert self.how.states is not None
-        tier = self.node.tiers[self.how.states]
-        read = float(tier["bandwidth_bytes_per_s"][0])
-        write = float(tier["write_bandwidth_bytes_per_s"][0])
-        if self.machine.item("tiers", self.how.states).kind != "NAND":
-            return touched / (read * HOST_EFFICIENCY)
-        # Only states pass through a drive; weights and gradients wait in the host's memory.
-        return STATE_BYTES / read + STATE_BYTES / write
 
     # ---------------------------------------------------------------------------- the memory
 
@@ -401,13 +371,11 @@ class _Step:
             "activations": activations,
         }
         away: dict[str, float] = {}
-        if how.states is not None:
-            # Gradients wait beside the states.
-            moved = near["states"] + self.owned * self.weight
-            away[how.states] = moved * plan.devices
-            near["states"] = (
-                2.0 * min(how.subgroup, self.owned) * STATE_BYTES * (how.device_share > 0)
-            )
+        if self.hosted is not None:
+            near["states"], gradients, moved = self.hosted.bytes()
+            if how.zero >= 2:  # else all groups hold them all
+                near["gradients"] = 2.0 * whole / layers + gradients
+            away[self.hosted.states] = moved * plan.devices
         if how.activations is not None:
             away[how.activations] = away.get(how.activations, 0.0) + kept * plan.devices
             near["activations"] = layer + 2.0 * self.kept_input()
@@ -441,10 +409,10 @@ class _Step:
 
     def cost(self) -> TrainingCost:
         """Everything together."""
-        for tier in {self.how.states, self.how.activations} - {None}:
-            self.machine.item("tiers", str(tier))
+        if self.how.activations is not None:
+            self.machine.item("tiers", self.how.activations)
         forward, backward, bubble = self.passes()
-        update = self.gradients(backward) + self.update()
+        backward, update = backward + self.gradients(backward), self.update()
         held = min(self.plan.micro_batches, self.plan.pipeline)
         if self.how.schedule == "gpipe":
             held = self.plan.micro_batches
