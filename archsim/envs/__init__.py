@@ -1,9 +1,11 @@
 """Gymnasium environments over design problems; importing this registers their ids.
 
 ``archsim/Accelerator-v0`` takes a whole accelerator per step, ``archsim/DRAMController-v0`` a whole
-memory controller, ``archsim/LLMSystem-v0`` a whole system that serves language models;
-``archsim/AcceleratorStepwise-v0``, ``archsim/DRAMControllerStepwise-v0`` and
-``archsim/LLMSystemStepwise-v0`` take one parameter per step. All need ``scenario=`` and offer
+memory controller, ``archsim/LLMSystem-v0`` a whole system that serves language models, and
+``archsim/Design-v0`` a design of any kind of scenario, or of a problem of one's own
+(:class:`DesignProblem`, :mod:`archsim.envs.problem`); ``archsim/AcceleratorStepwise-v0``,
+``archsim/DRAMControllerStepwise-v0``, ``archsim/LLMSystemStepwise-v0`` and
+``archsim/DesignStepwise-v0`` take one parameter per step. All need ``scenario=`` and offer
 ``gymnasium.make_vec`` natively.
 ``parallel_env`` divides any of them among agents (PettingZoo), ``refinement_env`` changes a design
 step by step.
@@ -21,14 +23,18 @@ register()
 _LAZY = {
     "AcceleratorEnv": "archsim.envs.accelerator",
     "AcceleratorVectorEnv": "archsim.envs.accelerator",
-    "AcceleratorStepwiseEnv": "archsim.envs.stepwise",
-    "AcceleratorStepwiseVectorEnv": "archsim.envs.stepwise",
+    "AcceleratorStepwiseEnv": "archsim.envs.accelerator",
+    "AcceleratorStepwiseVectorEnv": "archsim.envs.accelerator",
     "BaseScenario": "archsim.envs.scenario",
     "BudgetExhausted": "archsim.envs.recorder",
     "DRAMControllerEnv": "archsim.envs.dram_controller",
-    "DRAMControllerStepwiseEnv": "archsim.envs.stepwise",
-    "DRAMControllerStepwiseVectorEnv": "archsim.envs.stepwise",
+    "DRAMControllerStepwiseEnv": "archsim.envs.dram_controller",
+    "DRAMControllerStepwiseVectorEnv": "archsim.envs.dram_controller",
     "DRAMControllerVectorEnv": "archsim.envs.dram_controller",
+    "CustomScenario": "archsim.envs.custom",
+    "DesignEnv": "archsim.envs.design",
+    "DesignProblem": "archsim.envs.problem",
+    "DesignVectorEnv": "archsim.envs.design",
     "DramProblem": "archsim.envs.dram",
     "DramScenario": "archsim.envs.dram",
     "LLMProblem": "archsim.envs.llm",
@@ -38,10 +44,13 @@ _LAZY = {
     "LLMSystemStepwiseVectorEnv": "archsim.envs.llm_system",
     "LLMSystemVectorEnv": "archsim.envs.llm_system",
     "Objective": "archsim.envs.objective",
-    "Problem": "archsim.envs.problem",
+    "Problem": "archsim.envs.accelerator_problem",
     "Recorder": "archsim.envs.recorder",
     "RefinementEnv": "archsim.envs.refinement",
     "Scenario": "archsim.envs.scenario",
+    "ScenarioProblem": "archsim.envs.problem",
+    "StepwiseEnv": "archsim.envs.stepwise",
+    "StepwiseVectorEnv": "archsim.envs.stepwise",
     "TeamEnv": "archsim.envs.parallel",
     "VectorRecorder": "archsim.envs.recorder",
     "as_problem": "archsim.envs.problem",

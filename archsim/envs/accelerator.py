@@ -1,8 +1,9 @@
-"""``archsim/Accelerator-v0``: an accelerator design per step, see :mod:`archsim.envs.design`."""
+"""``archsim/Accelerator-v0``: an accelerator per step, or one parameter of it per step."""
 
 from __future__ import annotations
 
 from archsim.envs.design import DesignEnv, DesignVectorEnv
+from archsim.envs.stepwise import StepwiseEnv, StepwiseVectorEnv
 
 
 class AcceleratorEnv(DesignEnv):
@@ -33,5 +34,29 @@ class AcceleratorVectorEnv(DesignVectorEnv):
         >>> rewards.shape, infos["latency_s"].shape, int(infos["evaluations"][-1])
         ((64,), (64,), 64)
     """
+
+    environment = "accelerator"
+
+
+class AcceleratorStepwiseEnv(StepwiseEnv):
+    """``archsim/AcceleratorStepwise-v0``: an accelerator, one parameter per step.
+
+    Example:
+        >>> import gymnasium as gym, numpy as np, archsim.envs
+        >>> env = gym.make("archsim/AcceleratorStepwise-v0", scenario="smoke")
+        >>> observation, info = env.reset(seed=0)
+        >>> terminated = False
+        >>> while not terminated:
+        ...     action = np.flatnonzero(info["action_mask"])[0]
+        ...     observation, reward, terminated, truncated, info = env.step(action)
+        >>> info["evaluations"], info["design"].tolist()
+        (1, [0, 0, 0, 0, 0, 0])
+    """
+
+    environment = "accelerator"
+
+
+class AcceleratorStepwiseVectorEnv(StepwiseVectorEnv):
+    """N accelerators decided in step, evaluated in one call."""
 
     environment = "accelerator"

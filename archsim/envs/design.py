@@ -12,16 +12,29 @@ from __future__ import annotations
 
 from typing import Any
 
-import gymnasium
 import numpy as np
 from gymnasium.vector import AutoresetMode
 
-from archsim.envs.lanes import Evaluating, Infos, LaneVectorEnv, check_count, describe_design
+from archsim.envs.lanes import Infos, LaneVectorEnv, check_count
 from archsim.envs.observation import DesignObservation
+from archsim.envs.single import SingleEnv
 
 
-class DesignEnv(Evaluating, gymnasium.Env):
-    """One design per step.
+class DesignEnv(SingleEnv):
+    """``archsim/Design-v0``: one design per step, of any kind of scenario or a problem.
+
+    | space | of | meaning |
+    |---|---|---|
+    | action ``multidiscrete`` | ``MultiDiscrete(n_1 ... n_P)`` | index of each parameter's value |
+    | action ``discrete`` | ``Discrete(n_1 * ... * n_P)`` | mixed-radix index, last varies fastest |
+    | action ``box`` | ``Box(-1, 1, (P,), float32)`` | cells of the stretched unit cube |
+    | action ``dict`` | ``Dict(name: Discrete(n))`` | index by parameter |
+    | observation | ``Box(0, 1, (P + 3 + K + F,), float32)`` | :mod:`archsim.envs.observation` |
+
+    The reward lies in (-1, 1), without unit: 1/2 at the reference, above 0 if feasible
+    (:mod:`archsim.envs.objective`). ``info`` holds every metric in SI units, ``feasible``,
+    ``violation``, ``objective``, ``evaluations``, ``repaired`` and ``design``, the int64[P] index
+    vector evaluated.
 
     Args:
         scenario: Scenario name, path, data or object, or a problem.
@@ -30,10 +43,16 @@ class DesignEnv(Evaluating, gymnasium.Env):
         render_mode: ``None`` or ``"ansi"``.
 
     Raises:
-        InputError: The scenario, encoding or horizon is wrong.
-    """
+        InputError: The scenario, encoding, horizon or mode is wrong.
 
-    metadata: dict[str, Any] = {"render_modes": ["ansi"], "render_fps": 1}  # noqa: RUF012
+    Example:
+        >>> import gymnasium as gym, archsim.envs
+        >>> env = gym.make("archsim/Design-v0", scenario="smoke", render_mode="ansi")
+        >>> observation, info = env.reset(seed=0)
+        >>> observation, reward, terminated, truncated, info = env.step([1, 1, 0, 1, 2, 1])
+        >>> print(env.render().splitlines()[0])
+        rows: 8
+    """
 
     def __init__(
         self,
@@ -42,23 +61,15 @@ class DesignEnv(Evaluating, gymnasium.Env):
         horizon: int = 1,
         render_mode: str | None = None,
     ) -> None:
-        self._open(scenario)
+        super().__init__(scenario, render_mode)
         self.encoding = encoding
         self.horizon = check_count("horizon", horizon)
-        self.render_mode = render_mode
         self._observation = DesignObservation(self.problem)
         self.observation_space = self._observation.box
         self.action_space = self.space.action_space(encoding)
         self._steps = 0
-        self._shown = ""
 
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[np.ndarray, dict[str, Any]]:
-        """Begin an episode; a seeded one also restarts the count of evaluations."""
-        super().reset(seed=seed, options=options)
-        if seed is not None:
-            self.evaluations = 0
+    def _begin(self) -> tuple[np.ndarray, dict[str, Any]]:
         self._steps = 0
         return self._observation.blank(1)[0], {}
 
@@ -66,28 +77,15 @@ class DesignEnv(Evaluating, gymnasium.Env):
         """Evaluate the design an action stands for."""
         point = self.space.from_action(action, self.encoding)[None, :]
         design = self.space.repair(point)
-        metrics = self.evaluate(design)
-        self.evaluations += 1
+        metrics, reward, info = self._evaluate_one(design)
         self._steps = self._steps % self.horizon + 1
-        info = self._info_of_one(design[0], metrics)
         info["repaired"] = design is not point
-        if self.render_mode is not None:
-            self._shown = describe_design(self.space, design[0], info)
-        return (
-            self._observation.of(design, metrics)[0],
-            float(metrics["reward"][0]),
-            self._steps == self.horizon,
-            False,
-            info,
-        )
-
-    def render(self) -> str | None:
-        """The last design and its metrics as text."""
-        return self._shown if self.render_mode == "ansi" else None
+        observation = self._observation.of(design, metrics)[0]
+        return observation, reward, self._steps == self.horizon, False, info
 
 
 class DesignVectorEnv(LaneVectorEnv):
-    """N designs per step in one evaluation.
+    """N designs per step in one evaluation; arrays [N] of what :class:`DesignEnv` takes and gives.
 
     Args:
         num_envs: N.

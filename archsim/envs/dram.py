@@ -22,18 +22,16 @@ from archsim.envs.archgym import TARGETS, ArchGymObjective
 from archsim.envs.dram_table import Table, digest
 from archsim.envs.dram_traces import TraceSpec, trace_features
 from archsim.envs.objective import Objective
-from archsim.envs.problem import Metrics, copy_input
+from archsim.envs.problem import Metrics, ScenarioProblem, copy_input
 from archsim.envs.scenario import (
     BaseScenario,
     ObjectiveSpec,
-    RangeSpec,
+    ValuesSpec,
     error_context,
     is_file,
-    load_scenario_of,
     resolved_name,
 )
 from archsim.errors import InputError
-from archsim.inputs import Strict
 from archsim.models.dram.designs import METRICS, PARAMETERS, ControllerProblem, policies
 from archsim.models.dram.equivalence import canonical
 from archsim.models.dram.spec import load_spec
@@ -71,17 +69,13 @@ DEFAULT_CONTROLLER: dict[str, Any] = {
 _REFRESH = tuple(PARAMETERS).index("RefreshPolicy")
 
 
-class ChoiceSpec(Strict):
+class ChoiceSpec(ValuesSpec):
     """A parameter of the controller that keeps less (or other) than its full range."""
 
     name: Literal[tuple(PARAMETERS)]  # type: ignore[valid-type]
-    values: tuple[bool | int | float | str, ...] | None = Field(None, min_length=1)
-    range: RangeSpec | None = None
 
     @model_validator(mode="after")
-    def _one_source(self) -> ChoiceSpec:
-        if (self.values is None) == (self.range is None):
-            raise ValueError("a parameter needs either values or range")
+    def _whole_numbers(self) -> ChoiceSpec:
         if self.range is not None and self.range.step is None:
             raise ValueError("controllers are told in whole numbers: a range needs a step")
         return self
@@ -92,15 +86,7 @@ class ChoiceSpec(Strict):
         Raises:
             InputError: It has no such value.
         """
-        role = ROLES[self.name]
-        if self.values is not None:
-            parameter = Parameter(self.name, self.values, role=role)
-        else:
-            bounds = self.range
-            assert bounds is not None  # the validator saw to it
-            assert bounds.step is not None
-            low, high = int(bounds.low), int(bounds.high)
-            parameter = Parameter.integer(self.name, low, high, bounds.step, role=role)
+        parameter = self.parameter(role=ROLES[self.name])
         known = PARAMETERS[self.name]
         kinds = {type(value) for value in parameter.values}
         if kinds != {type(known[0])}:
@@ -231,28 +217,21 @@ class DramScenario(BaseScenario):
             )
 
 
-class DramProblem:
+class DramProblem(ScenarioProblem[DramScenario]):
     """The design problem of a scenario of memory controllers.
+
+    The reference of the objective is :data:`DEFAULT_CONTROLLER`.
 
     Args:
         scenario: A :class:`DramScenario`, or anything :func:`load_scenario` takes.
 
     Attributes:
-        scenario: The checked scenario.
-        space: Its design space.
         memory: The memory.
         trace: The requests.
-        objective: The objective, references filled in: where the scenario gives none, those of
-            :data:`DEFAULT_CONTROLLER` (a reward above 1/2 beats it).
-        metric_names: Metrics of every evaluation, in order.
-        reference_metrics: Those of :data:`DEFAULT_CONTROLLER`.
         measured: Every metric the model gives, also those that are not known of this memory.
         shipped: Those of :data:`DEFAULT_CONTROLLER`.
         table: The table that answers for the simulator, if the scenario names one.
         features: float32[8] in [0, 1], see :func:`trace_features`.
-        environment: Kind of its scenarios.
-        reference_name: What the reference is, in reports.
-        refusal: Why a design that keeps its limits is infeasible, in reports.
 
     Raises:
         InputError: The scenario, the trace or the memory is wrong.
@@ -264,30 +243,26 @@ class DramProblem:
         (4,)
     """
 
+    model = DramScenario
     environment = "dram_controller"
     reference_name = "default controller of DRAMSys"
     refusal = "loses data"
     measured = METRICS
 
-    def __init__(self, scenario: str | Path | Mapping[str, Any] | BaseScenario) -> None:
-        spec = load_scenario_of(DramScenario, scenario)
-        self.scenario = spec
-        self.space = spec.build_space()
+    def open(self, spec: DramScenario) -> None:
+        """Read the memory, the trace and the table."""
         self.memory = load_spec(spec.memory)
         with error_context(source=spec.name, field="trace"):
             self.trace = spec.trace.build(self.memory)
         self.table = None if spec.table is None else self._open_table(spec.table)
         with error_context(source=spec.name):
             self.shipped = self._shipped()
-            self.metric_names = tuple(n for n in METRICS if np.isfinite(self.shipped[n]))
-            self.reference_metrics = {name: self.shipped[name] for name in self.metric_names}
-            wanted = spec.objective.build()
-            wanted.check_metrics(self.metric_names)
-            self.objective = wanted.with_default_references(self.reference_metrics)
+        self.metric_names = tuple(n for n in METRICS if np.isfinite(self.shipped[n]))
         self.features = trace_features(self.trace, self.memory)
 
-    def __repr__(self) -> str:
-        return f"DramProblem({self.scenario.name!r}, {self.space!r})"
+    def reference(self) -> Metrics:
+        """Metrics of the default controller."""
+        return {name: np.array([value]) for name, value in self.shipped.items()}
 
     @cached_property
     def designs(self) -> ControllerProblem:
@@ -340,34 +315,17 @@ class DramProblem:
         found["trace"] = [hashlib.sha256(part.tobytes()).hexdigest() for part in parts]
         return found
 
-    def portable(self, directory: Path) -> dict[str, Any]:
-        """The scenario as data that stands alone in a directory.
-
-        Args:
-            directory: Files the scenario refers to are copied to its folder ``inputs``.
-        """
-        data = self.scenario.model_dump(mode="json", exclude_defaults=True)
+    def carry(self, data: dict[str, Any], directory: Path) -> None:
+        """Copy the memory and the trace that are files."""
         if is_file(self.scenario.memory):
             data["memory"] = copy_input(self.scenario.memory, directory)
         if self.scenario.trace.file is not None:
             data["trace"]["file"] = copy_input(self.scenario.trace.file, directory)
-        return data
 
-    def evaluate(self, indices: np.ndarray) -> Metrics:
-        """Evaluate legal designs.
-
-        Args:
-            indices: int64[B, 10] index vectors.
-
-        Returns:
-            Array [B] by name: every metric (SI units, see the suffix), ``feasible`` (bool),
-            ``violation`` (>= 0), ``objective`` and ``reward``.
-        """
-        indices = self.space.check_indices(np.atleast_2d(indices))
-        found = self._simulated(indices) if self.table is None else self._looked_up(indices)
-        metrics = {name: found[name] for name in (*self.metric_names, "feasible")}
-        metrics.update(self.objective.score(metrics))
-        return metrics
+    def evaluate_batch(self, designs: np.ndarray) -> Mapping[str, Any]:
+        """Metrics of controllers over the whole trace."""
+        found = self._simulated(designs) if self.table is None else self._looked_up(designs)
+        return {name: found[name] for name in (*self.metric_names, "feasible")}
 
     def class_of(self, indices: np.ndarray) -> np.ndarray:
         """Bytes that are equal for designs that serve the trace alike, [B]."""

@@ -1,8 +1,9 @@
-"""``archsim/DRAMController-v0``: a memory controller per step, see :mod:`archsim.envs.design`."""
+"""``archsim/DRAMController-v0``: a memory controller per step, or one parameter of it per step."""
 
 from __future__ import annotations
 
 from archsim.envs.design import DesignEnv, DesignVectorEnv
+from archsim.envs.stepwise import StepwiseEnv, StepwiseVectorEnv
 
 
 class DRAMControllerEnv(DesignEnv):
@@ -25,5 +26,17 @@ class DRAMControllerEnv(DesignEnv):
 
 class DRAMControllerVectorEnv(DesignVectorEnv):
     """N controllers per step; arguments as for :class:`archsim.envs.design.DesignVectorEnv`."""
+
+    environment = "dram_controller"
+
+
+class DRAMControllerStepwiseEnv(StepwiseEnv):
+    """``archsim/DRAMControllerStepwise-v0``: a memory controller, one parameter per step."""
+
+    environment = "dram_controller"
+
+
+class DRAMControllerStepwiseVectorEnv(StepwiseVectorEnv):
+    """N memory controllers decided in step, evaluated in one call."""
 
     environment = "dram_controller"

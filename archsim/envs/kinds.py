@@ -1,7 +1,8 @@
 """Which environments there are: by kind, the scenario model, the problem and the Gymnasium ids.
 
 A scenario names its kind (``environment:``); whatever opens scenarios or makes environments for
-agents goes by this table, so a further kind is one more row.
+agents goes by this table, so a further kind is one more row. A problem of one's own needs no row:
+its kind is ``module:Class`` (:mod:`archsim.envs.custom`).
 """
 
 from __future__ import annotations
@@ -40,14 +41,14 @@ class Kind:
         return _load(self.scenario)
 
     def problem_class(self) -> Any:
-        """The class of its problems; takes a scenario."""
+        """The class of its problems, or what opens them; takes a scenario."""
         return _load(self.problem)
 
 
 KINDS: dict[str, Kind] = {
     "accelerator": Kind(
         "archsim.envs.scenario:Scenario",
-        "archsim.envs.problem:Problem",
+        "archsim.envs.accelerator_problem:Problem",
         "archsim/Accelerator-v0",
         "archsim/AcceleratorStepwise-v0",
         {"mapping": "dataflow"},
@@ -75,19 +76,30 @@ KINDS: dict[str, Kind] = {
 }
 
 
+#: Of problems of one's own, and of those that name no kind.
+CUSTOM = Kind(
+    "archsim.envs.custom:CustomScenario",
+    "archsim.envs.custom:open_custom",
+    "archsim/Design-v0",
+    "archsim/DesignStepwise-v0",
+)
+
+
 def kind_of(name: object, source: object = None) -> Kind:
     """The kind a scenario names.
 
     Raises:
         InputError: There is no such kind.
     """
+    if isinstance(name, str) and ":" in name:
+        return CUSTOM
     if not isinstance(name, str) or name not in KINDS:
         raise InputError(
             "no such environment",
             source=source,
             field="environment",
             found=name,
-            expected=" or ".join(KINDS),
+            expected=f"{' or '.join(KINDS)}, or module:Class of a problem of your own",
         )
     return KINDS[name]
 

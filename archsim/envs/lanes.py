@@ -11,7 +11,7 @@ from gymnasium import error, spaces
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
-from archsim.envs.kinds import KINDS
+from archsim.envs.kinds import CUSTOM, kind_of
 from archsim.envs.problem import Metrics, SupportsEvaluation, as_problem
 from archsim.errors import InputError
 from archsim.space import DesignSpace
@@ -44,14 +44,15 @@ class Evaluating:
     def _open(self, scenario: Any) -> None:
         self.problem = as_problem(scenario)
         found = getattr(self.problem, "environment", None)
+        kind = kind_of(found) if found else CUSTOM
         if self.environment and found and found != self.environment:
             raise InputError(
-                f"the scenario is for another environment, {KINDS[found].whole}",
+                f"the scenario is for another environment, {kind.whole}",
                 field="environment",
                 found=found,
                 expected=self.environment,
             )
-        self.subsystems = KINDS[found].subsystems if found in KINDS else {}
+        self.subsystems = kind.subsystems
         self.space = self.problem.space
         self.objective_names = self.problem.objective.minimize
         self.evaluate = self.problem.evaluate
@@ -74,13 +75,6 @@ class Evaluating:
 
         return ProxyProblem(self.problem, path).evaluate
 
-    def _info_of_one(self, design: np.ndarray, metrics: Metrics) -> dict[str, Any]:
-        info: dict[str, Any] = {name: float(metrics[name][0]) for name in self._reported}
-        info["feasible"] = bool(metrics["feasible"][0])
-        info["evaluations"] = self.evaluations
-        info["design"] = design.copy()
-        return info
-
 
 def check_count(name: str, value: Any) -> int:
     """A positive whole number.
@@ -91,13 +85,6 @@ def check_count(name: str, value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
         raise InputError("a positive whole number is needed", field=name, found=value)
     return int(value)
-
-
-def describe_design(space: DesignSpace, design: np.ndarray, info: Mapping[str, Any]) -> str:
-    """A design and its metrics as text, one a line (``render_mode="ansi"``)."""
-    rows = [f"{name}: {value}" for name, value in space.decode(design).items()]
-    rows += [f"{key}: {value:.6g}" for key, value in info.items() if isinstance(value, float)]
-    return "\n".join(rows)
 
 
 class LaneVectorEnv(Evaluating, VectorEnv):

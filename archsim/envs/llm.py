@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from archsim.envs.llm_scenario import HOME, LLMScenario, is_config, machine_values
-from archsim.envs.problem import Metrics, copy_input
-from archsim.envs.scenario import BaseScenario, error_context, is_file, load_scenario_of
+from archsim.envs.problem import Metrics, ScenarioProblem, copy_input, log_share
+from archsim.envs.scenario import error_context, is_file
 from archsim.system.llm.plan import PLACED, Plan
 from archsim.system.llm.rows import DEFAULTS
 from archsim.system.llm.serving import Served, ServedStep, Serving
@@ -28,24 +28,18 @@ FEATURES: tuple[str, ...] = (
 )
 
 
-class LLMProblem:
+class LLMProblem(ScenarioProblem[LLMScenario]):
     """The design problem of a scenario of language-model systems.
+
+    The reference of the objective is the machine as shipped under the scenario's plan.
 
     Args:
         scenario: An :class:`LLMScenario`, or anything :func:`load_scenario` takes.
 
     Attributes:
-        scenario: The checked scenario.
-        space: Its design space.
         system: The machine the parameters change.
-        objective: The objective, references filled in: where the scenario gives none, the machine
-            as shipped under the scenario's plan (a reward above 1/2 beats it).
         metric_names: Metrics of every evaluation, in order (``archsim.system.llm.serving``).
-        reference_metrics: Those of the machine as shipped.
         features: float32[8] in [0, 1], see :func:`step_features`.
-        environment: Kind of its scenarios.
-        reference_name: What the reference is, in reports.
-        refusal: Why a design that keeps its limits is infeasible, in reports.
 
     Raises:
         InputError: The scenario is wrong.
@@ -58,17 +52,16 @@ class LLMProblem:
         ((4,), True)
     """
 
+    model = LLMScenario
     environment = "llm_system"
     reference_name = "machine as shipped"
     refusal = "does not fit"
 
-    def __init__(self, scenario: str | Path | Mapping[str, Any] | BaseScenario) -> None:
+    def open(self, spec: LLMScenario) -> None:
+        """Read the machine and the models."""
         from archsim.hardware import load_machine
 
-        spec = load_scenario_of(LLMScenario, scenario)
-        self.scenario = spec
         self.system = load_machine(spec.machine)
-        self.space = spec.build_space()
         with error_context(source=spec.name):
             steps = spec.served()
             self.serving = Serving(self.system, steps, spec.numbers(), spec.costs())
@@ -76,15 +69,11 @@ class LLMProblem:
             plan = Plan.parse(spec.plan)
             given = {name: getattr(plan, name) for name in DEFAULTS}
             self._fixed = {name: ("" if v is None else v) for name, v in given.items()}
-            shipped = self._shipped().metrics
-            self.reference_metrics = {name: float(shipped[name][0]) for name in self.metric_names}
-            wanted = spec.objective.build()
-            wanted.check_metrics(self.metric_names)
-            self.objective = wanted.with_default_references(self.reference_metrics)
         self.features = step_features(steps)
 
-    def __repr__(self) -> str:
-        return f"LLMProblem({self.scenario.name!r}, {self.space!r})"
+    def reference(self) -> Metrics:
+        """Metrics of the machine as shipped."""
+        return self._shipped().metrics
 
     @property
     def subject(self) -> str:
@@ -109,14 +98,8 @@ class LLMProblem:
         ]  # fmt: skip
         return found
 
-    def portable(self, directory: Path) -> dict[str, Any]:
-        """The scenario as data that stands alone in a directory.
-
-        Args:
-            directory: Files the scenario refers to are copied to its folder ``inputs``.
-        """
-        data = self.scenario.model_dump(mode="json", exclude_defaults=True)
-        data["environment"] = self.environment
+    def carry(self, data: dict[str, Any], directory: Path) -> None:
+        """Copy the machine and the models that are files."""
         if is_file(self.scenario.machine):
             data["machine"] = copy_input(self.scenario.machine, directory)
         for item, step in zip(data["steps"], self.serving.steps, strict=True):
@@ -126,27 +109,12 @@ class LLMProblem:
                 (item.get("experts") or {}, "router", f"{step.label}-router"),
             ):
                 if is_config(holder.get(key) or ""):
-                    inputs = directory / "inputs"
-                    inputs.mkdir(exist_ok=True)
-                    (inputs / f"{name}.json").write_bytes(Path(holder[key]).read_bytes())
-                    holder[key] = f"inputs/{name}.json"
-        return data
+                    holder[key] = copy_input(holder[key], directory, f"{name}.json")
 
-    def evaluate(self, indices: np.ndarray) -> Metrics:
-        """Evaluate legal designs.
-
-        Args:
-            indices: int64[B, P] index vectors.
-
-        Returns:
-            Array [B] by name: every metric (SI units, see the suffix), ``feasible`` (bool),
-            ``violation`` (>= 0), ``objective`` and ``reward``.
-        """
-        served = self.served(indices)
-        metrics: Metrics = dict(served.metrics)
-        metrics["violation"] = served.violation
-        metrics.update(self.objective.score(metrics))
-        return metrics
+    def evaluate_batch(self, designs: np.ndarray) -> Mapping[str, Any]:
+        """Metrics of the systems that designs stand for, and how far they are from possible."""
+        served = self.served(designs)
+        return {**served.metrics, "violation": served.violation}
 
     def served(self, indices: np.ndarray) -> Served:
         """Full costs of designs, with what is not possible about them."""
@@ -222,10 +190,6 @@ def step_features(steps: tuple[ServedStep, ...]) -> np.ndarray:
         share active for a token, layers, bytes cached for a token, batch, context and number of
         kinds of steps (logarithms over those of a generous maximum, but the share).
     """
-
-    def log_share(value: float, most: float) -> float:
-        return float(np.log1p(value) / np.log1p(most))
-
     rows = [
         [
             float(step.phase == "decode"),

@@ -13,15 +13,14 @@ from archsim.envs.scenario import (
     CHECKED_VALUES,
     BaseScenario,
     Number,
-    RangeSpec,
+    ValuesSpec,
     error_context,
     is_file,
-    ranged,
     resolved_name,
 )
 from archsim.errors import InputError
 from archsim.inputs import Strict
-from archsim.space import DesignSpace, Parameter
+from archsim.space import Parameter
 from archsim.space.parameter import Role
 from archsim.system.llm.experts import Composition
 from archsim.system.llm.plan import DEGREES, PLACED, Plan
@@ -94,18 +93,15 @@ class TermsSpec(Strict):
     pue: float = Field(1.2, ge=1, le=10, description="power at the wall over that of the machine")
 
 
-class ChoiceSpec(Strict):
+class ChoiceSpec(ValuesSpec):
     """One parameter: a value of the machine, of the plan, or a size of the steps."""
 
-    name: str
     path: str | tuple[str, ...] | dict[str, Number] | None = Field(
         None, description="dotted machine path(s), or by path what one unit is worth there"
     )
     plan: Literal[tuple(DEFAULTS)] | None = Field(None, description="field of the plan")  # type: ignore[valid-type]
     size: Literal["batch", "context"] | None = Field(None, description="of the steps")
     steps: tuple[str, ...] = Field((), description="labels the size is of; default all")
-    values: tuple[bool | int | float | str, ...] | None = Field(None, min_length=1)
-    range: RangeSpec | None = None
     scale: Number = Field(1, gt=0, description="machine value = value x scale")
     role: Role
     ordered: bool | None = None
@@ -113,8 +109,6 @@ class ChoiceSpec(Strict):
 
     @model_validator(mode="after")
     def _one_target(self) -> ChoiceSpec:
-        if (self.values is None) == (self.range is None):
-            raise ValueError("a parameter needs either values or range")
         if sum(target is not None for target in (self.path, self.plan, self.size)) != 1:
             raise ValueError("a parameter sets one of: path, plan, size")
         if self.scale != 1 and self.path is None:
@@ -139,12 +133,7 @@ class ChoiceSpec(Strict):
         Raises:
             InputError: Its values do not make a parameter, or none of what it sets.
         """
-        fields: dict[str, Any] = {"role": self.role, "ordered": self.ordered}
-        if self.values is not None:
-            parameter = Parameter(self.name, self.values, log=self.log, **fields)
-        else:
-            assert self.range is not None  # the validator saw to it
-            parameter = ranged(self.name, self.range, log=self.log, **fields)
+        parameter = self.parameter(role=self.role, ordered=self.ordered, log=self.log)
         wanted = self._kinds()
         if parameter.kind not in wanted:
             raise InputError(
@@ -196,27 +185,17 @@ class LLMScenario(BaseScenario):
                 raise ValueError(f"two steps are called {label!r}; give them a name")
         return steps
 
-    def build_space(self) -> DesignSpace:
-        """The design space.
+    def targets(self, spec: ChoiceSpec) -> list[str]:
+        """What it sets: paths, a field of the plan, or a size of steps.
 
         Raises:
-            InputError: A parameter or constraint is wrong, or nothing is legal.
+            InputError: It sets what the scenario derives.
         """
-        parameters = []
-        taken: dict[object, str] = {}
-        for spec in self.parameters:
-            with error_context(field=f"parameters.{spec.name}"):
-                parameters.append(spec.build())
-                targets: list[object] = [*spec.paths, spec.plan and ("plan", spec.plan)]
-                targets += [(label, spec.size) for label in self.labels(spec) if spec.size]
-                for target in filter(None, targets):
-                    if target in taken:
-                        found = target if isinstance(target, str) else " ".join(target)  # type: ignore[arg-type]
-                        raise InputError(f"{taken[target]!r} already sets this", found=found)
-                    taken[target] = spec.name
-                if spec.plan in self.derived:
-                    raise InputError(f"the scenario derives {spec.plan}", found=spec.plan)
-        return DesignSpace(parameters, self.constraints)
+        if spec.plan in self.derived:
+            raise InputError(f"the scenario derives {spec.plan}", found=spec.plan)
+        sizes = self.labels(spec) if spec.size else ()
+        plan = [f"plan {spec.plan}"] if spec.plan else []
+        return [*spec.paths, *plan, *(f"{label} {spec.size}" for label in sizes)]
 
     @property
     def derived(self) -> tuple[str, ...]:

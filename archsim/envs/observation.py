@@ -9,7 +9,7 @@ Whole-design environments, ``[P + 3 + K + F]``:
 | 1 | 1 if it is feasible |
 | 1 | its violation ``v`` as ``v / (1 + v)`` |
 | K | each metric of the objective (minimised, then limited): ``(1 + z / (1 + |z|)) / 2`` with ``z`` the natural logarithm of metric / reference (of metric / limit for limited ones); 1/2 at the reference |
-| F | features of the workloads (``archsim.envs.problem.FEATURES``), constant within a scenario |
+| F | features of what is computed (``FEATURES`` of the kind's module), constant in a scenario |
 
 Stepwise environments, ``[3 P + F]``: the unit-cube coordinate of every decided parameter (0 where
 undecided), a flag per decided parameter, a flag at the parameter to decide now, the features.

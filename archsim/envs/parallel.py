@@ -24,7 +24,7 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
-from archsim.envs.kinds import DEFAULT, KINDS
+from archsim.envs.kinds import CUSTOM, kind_of
 from archsim.envs.problem import as_problem
 from archsim.envs.recorder import Cache, Callback, Recorder
 from archsim.envs.refinement import RefinementEnv
@@ -380,7 +380,8 @@ def _recorded(
     import archsim.envs  # noqa: F401 (registers the environments)
 
     problem = as_problem(scenario)
-    kind = KINDS.get(getattr(problem, "environment", None) or DEFAULT, KINDS[DEFAULT])
+    named = getattr(problem, "environment", None)
+    kind = kind_of(named) if named else CUSTOM
     env = gymnasium.make(kind.whole, scenario=problem)
     if budget is not None:
         return Recorder(env, budget, on_evaluation, cache)

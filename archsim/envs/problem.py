@@ -1,40 +1,64 @@
-"""A scenario made evaluable: design space, cost model and objective behind one batch function."""
+"""What can be explored: a design space, a cost model and an objective behind one batch function.
+
+An environment for a cost model of one's own is one small class, a :class:`DesignProblem`: its
+parameters, the names of its metrics, what is wanted of them, and a function that evaluates a batch
+of designs. Everything else follows from it::
+
+    class Mesh(DesignProblem):
+        '''A mesh of routers for all-to-all traffic.'''
+
+        space = DesignSpace(
+            [
+                Parameter("nodes", (16, 64, 256), role="compute"),
+                Parameter("link_bits", (32, 64, 128), role="interconnect"),
+            ],
+            ["nodes * link_bits <= 16384"],
+        )
+        metric_names = ("latency_s", "energy_j", "area_mm2")
+        objective = Objective(("latency_s", "energy_j"), limits={"area_mm2": 6.0})
+
+        def evaluate_batch(self, designs):
+            values = self.space.decode(designs)
+            hops = 2 / 3 * np.sqrt(values["nodes"])
+            flits = 4096 / values["link_bits"]
+            return {
+                "latency_s": 1e-9 * (3 * hops + flits) / values["nodes"],
+                "energy_j": 1e-12 * 4096 * hops,
+                "area_mm2": 1e-4 * values["nodes"] * values["link_bits"],
+            }
+
+``gym.make("archsim/Design-v0", scenario=Mesh())`` and ``archsim/DesignStepwise-v0``, their vector
+environments, ``parallel_env(Mesh())``, the recorder, the learned proxy and all agents take it as it
+is. Where the class lies in a module that can be imported, ``archsim run my_models:Mesh`` explores
+it in processes of their own, with store, resume, tables, figures and report, and a scenario file
+names it by ``environment: my_models:Mesh`` (:mod:`archsim.envs.custom`).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import copy
+import inspect
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import Any, ClassVar, Generic, Protocol, Self, runtime_checkable
 
 import numpy as np
 
+from archsim.envs.custom import scenario_of
 from archsim.envs.kinds import kind_of
 from archsim.envs.objective import SCORES, Objective
 from archsim.envs.scenario import (
     BaseScenario,
-    Scenario,
+    Kindred,
     error_context,
-    is_file,
     load_scenario,
     load_scenario_of,
 )
+from archsim.errors import InputError
 from archsim.space import DesignSpace
 
-if TYPE_CHECKING:
-    from archsim.workload import Workload
-
 Metrics = dict[str, np.ndarray]
-#: What :func:`workload_features` gives, in order.
-FEATURES: tuple[str, ...] = (
-    "macs",
-    "parameters",
-    "activations",
-    "macs_per_byte",
-    "einsums",
-    "vector_ops",
-    "grouped_share",
-    "matmul_share",
-)
 
 
 @runtime_checkable
@@ -51,113 +75,100 @@ class SupportsEvaluation(Protocol):
         designs, each an array [B]."""
 
 
-class Problem:
-    """The design problem of a scenario.
+class DesignProblem(ABC):
+    """A design problem; subclass it for a cost model of one's own, see the module.
 
-    Args:
-        scenario: A :class:`Scenario`, or anything :func:`load_scenario` takes.
+    A subclass gives ``space``, ``metric_names`` and ``objective``, as class attributes or in an
+    ``__init__`` (with plain data as arguments) that ends with ``super().__init__()``, and
+    :meth:`evaluate_batch`. The other attributes may be given too.
 
     Attributes:
-        scenario: The checked scenario.
-        space: Its design space.
-        machine: The machine the parameters change.
-        workloads: The networks, batch sizes applied.
-        objective: The objective, references filled in: where the scenario gives none, the
-            machine as shipped (a reward above 1/2 beats it).
-        metric_names: Metrics of every evaluation, in order.
-        reference_metrics: Those of the machine as shipped.
-        features: float32[F] in [0, 1], see :func:`workload_features`.
-        environment: Kind of its scenarios.
+        space: The design space.
+        metric_names: Metrics of every evaluation, in order. Names end in their SI unit
+            (``latency_s``, ``energy_j``, ``area_mm2``), which figures and tables show.
+        objective: What is wanted. References that are not given become the metrics of the
+            reference design, so a reward above 1/2 beats it.
+        reference_design: Value by parameter of the design others are compared with; those not
+            named have the middle of their values.
+        reference_metrics: Its metrics.
         reference_name: What the reference is, in reports.
+        features: float32[F] in [0, 1], what agents may know of the workload; none unless given.
         refusal: Why a design that keeps its limits is infeasible, in reports.
+        environment: Kind of its scenarios (:mod:`archsim.envs.kinds`); ``module:Class`` of a
+            problem of one's own.
+        arguments: What it was made with, by name.
 
     Raises:
-        InputError: The scenario is wrong.
-
-    Example:
-        >>> problem = Problem("smoke")
-        >>> designs = problem.space.sample(np.random.default_rng(0), 4)
-        >>> metrics = problem.evaluate(designs)
-        >>> metrics["reward"].shape, bool(np.isfinite(metrics["latency_s"]).all())
-        ((4,), True)
+        InputError: An attribute is missing or wrong, or the metrics are not what was promised.
     """
 
-    environment = "accelerator"
-    reference_name = "machine as shipped"
-    refusal = "cannot be mapped"
+    space: DesignSpace
+    objective: Objective
+    metric_names: tuple[str, ...]
+    features: np.ndarray = np.zeros(0, dtype=np.float32)
+    reference_design: Mapping[str, Any] = {}
+    reference_name = "reference design"
+    refusal = "is not possible"
+    environment: str = ""
+    arguments: Mapping[str, Any]
+    reference_metrics: dict[str, float]
+    #: The objective before references were filled in.
+    wanted: Objective
+    _scenario: Any = None
 
-    def __init__(self, scenario: str | Path | Mapping[str, Any] | Scenario) -> None:
-        from archsim.hardware import load_machine
-        from archsim.system.designs import design_evaluator
-        from archsim.workload import load_workload
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if not cls.environment or ":" in cls.environment:
+            cls.environment = f"{cls.__module__}:{cls.__qualname__}"
 
-        spec = load_scenario_of(Scenario, scenario)
-        self.scenario = spec
-        with error_context(source=spec.name, field="workloads"):
-            self.workloads = tuple(load_workload(w.name, batch=w.batch) for w in spec.workloads)
-        self.machine = load_machine(spec.machine)
-        self.space = spec.build_space()
-        with error_context(source=spec.name, field="fidelity"):
-            self._evaluator = design_evaluator(
-                self.workloads,
-                [w.weight for w in spec.workloads],
-                self.machine,
-                spec.fidelity.effort,
-                spec.fidelity.objective,
-                [Path(w.name).stem if is_file(w.name) else w.name for w in spec.workloads],
-            )
-        with error_context(source=spec.name):
-            shipped = self._evaluator.evaluate()
-            self.metric_names = tuple(name for name in shipped if name not in SCORES)
-            self.reference_metrics = {name: float(shipped[name][0]) for name in self.metric_names}
-            wanted = spec.objective.build()
-            wanted.check_metrics(self.metric_names)
-            self.objective = wanted.with_default_references(self.reference_metrics)
-        weights = [w.weight for w in spec.workloads]
-        self.features = workload_features(self.workloads, weights)
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        made = super().__new__(cls)
+        # so that another process can make the same problem
+        made.arguments = _bound(cls, args, kwargs)
+        return made
 
-    def __repr__(self) -> str:
-        return f"Problem({self.scenario.name!r}, {self.space!r})"
+    def __init__(self) -> None:
+        for name in ("space", "metric_names", "objective"):
+            if not hasattr(self, name):
+                raise InputError("a problem needs it", source=type(self).__name__, field=name)
+        self.metric_names = tuple(self.metric_names)
+        for name in self.metric_names:
+            if name in SCORES or not name.replace(".", "_").isidentifier():
+                raise InputError("not a name for a metric", field="metric_names", found=name)
+        with error_context(source=type(self).__name__):
+            self._settle(self.objective)
 
-    @property
-    def subject(self) -> str:
-        """What is designed for what, in words."""
-        networks = ", ".join(Path(item.name).stem for item in self.scenario.workloads)
-        return f"{networks} on {Path(self.scenario.machine).stem}"
+    def _settle(self, wanted: Objective) -> None:
+        """Take an objective; the reference design fills in what it leaves open."""
+        wanted.check_metrics(self.metric_names)
+        found = self.reference()
+        self.reference_metrics = {name: float(found[name][0]) for name in self.metric_names}
+        self.wanted, self.objective = wanted, wanted.with_default_references(self.reference_metrics)
 
-    def content(self) -> dict[str, Any]:
-        """Plain data that decides every number of a design, for digests."""
-        spec = self.scenario
-        found = spec.model_dump(
-            mode="json", include={"parameters", "constraints", "objective", "fidelity"}
-        )
-        found["machine"] = self.machine.model_dump(mode="json")
-        found["workloads"] = [
-            [Path(item.name).stem, item.weight, repr(workload)]
-            for item, workload in zip(spec.workloads, self.workloads, strict=True)
-        ]
-        return found
-
-    def portable(self, directory: Path) -> dict[str, Any]:
-        """The scenario as data that stands alone in a directory.
+    @abstractmethod
+    def evaluate_batch(self, designs: np.ndarray) -> Mapping[str, Any]:
+        """Metrics of a batch of designs.
 
         Args:
-            directory: Files the scenario refers to are copied to its folder ``inputs``.
-        """
-        from archsim.workload import save_workload
+            designs: int64[B, P] index vectors of legal designs; ``self.space.decode(designs)`` are
+                the values, an array [B] by parameter.
 
-        data = self.scenario.model_dump(mode="json", exclude_defaults=True)
-        if is_file(self.scenario.machine):
-            data["machine"] = copy_input(self.scenario.machine, directory)
-        for item, workload in zip(data["workloads"], self.workloads, strict=True):
-            if is_file(item["name"]):
-                inputs = directory / "inputs"
-                inputs.mkdir(exist_ok=True)
-                name = f"{Path(item['name']).stem}.yaml"
-                save_workload(workload, inputs / name)
-                item["name"] = f"inputs/{name}"
-                item.pop("batch", None)
-        return data
+        Returns:
+            Array [B], or one number for all, by metric: every one of ``metric_names``, finite.
+            Also ``feasible`` (bool) or ``violation`` (0, or how far a design is from possible; the
+            logarithm of asked over had is a good measure) where not every design is possible. A
+            design costs the same in every batch.
+        """
+
+    def reference(self) -> Metrics:
+        """Metrics of the design others are compared with, arrays [1]."""
+        middle = (self.space.cardinalities - 1) // 2
+        for name, value in self.reference_design.items():
+            if name not in self.space.names:
+                raise InputError("unknown parameter", field="reference_design", found=name)
+            at = self.space.names.index(name)
+            middle[at] = self.space.parameters[at].index_of(value)
+        return self._measured(self.space.repair(middle)[None])
 
     def evaluate(self, indices: np.ndarray) -> Metrics:
         """Evaluate legal designs.
@@ -170,16 +181,155 @@ class Problem:
             ``violation`` (>= 0), ``objective`` and ``reward``, see
             :mod:`archsim.envs.objective`.
         """
-        metrics = self._evaluator.evaluate(self.space.machine_values(np.atleast_2d(indices)))
+        if not hasattr(self, "reference_metrics"):
+            raise InputError("__init__ must end with super().__init__()", source=repr(type(self)))
+        metrics = self._measured(self.space.check_indices(np.atleast_2d(indices)))
         metrics.update(self.objective.score(metrics))
         return metrics
 
+    def _measured(self, designs: np.ndarray) -> Metrics:
+        """Metrics of a batch, of the promised names and shapes."""
+        found = dict(self.evaluate_batch(designs))
+        shape = (len(designs),)
+        for name in self.metric_names:
+            if name not in found:
+                raise InputError("evaluate_batch gives no such metric", field=name)
+        for name, column in found.items():
+            if not isinstance(column, np.ndarray) or column.shape != shape:
+                found[name] = _column(name, column, shape)
+        return found
 
-def copy_input(path: str, directory: Path) -> str:
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.space!r})"
+
+    @property
+    def subject(self) -> str:
+        """What is designed for what, in words."""
+        return (inspect.getdoc(type(self)) or type(self).__name__).splitlines()[0].rstrip(".")
+
+    @property
+    def scenario(self) -> Any:
+        """The scenario another process opens to the same problem.
+
+        Raises:
+            InputError: The class cannot be imported, or was not made with plain data.
+        """
+        return self._scenario or scenario_of(self)
+
+    def explored_as(self, scenario: Any) -> Self:
+        """The same problem as a scenario poses it: its objective, and its further constraints.
+
+        Raises:
+            InputError: They do not fit the problem.
+        """
+        made = copy.copy(self)
+        made._scenario = scenario
+        if scenario.constraints:
+            rules = [*(rule.text for rule in self.space.constraints), *scenario.constraints]
+            made.space = DesignSpace(self.space.parameters, rules)
+        with error_context(source=scenario.name, field="objective"):
+            made._settle(scenario.objective.build())
+        return made
+
+    def content(self) -> dict[str, Any]:
+        """Plain data that decides every number of a design, for digests."""
+        spec = self.scenario.model_dump(mode="json", include={"arguments", "objective"})
+        return {
+            **spec,
+            "environment": self.environment,
+            "metrics": list(self.metric_names),
+            "parameters": [
+                [p.name, list(p.values), p.role, p.ordered, p.log] for p in self.space.parameters
+            ],
+            "constraints": [rule.text for rule in self.space.constraints],
+        }
+
+    def portable(self, directory: Path) -> dict[str, Any]:
+        """The scenario as data that stands alone in a directory.
+
+        Args:
+            directory: Files the scenario refers to are copied to its folder ``inputs``.
+        """
+        data: dict[str, Any] = self.scenario.model_dump(mode="json", exclude_defaults=True)
+        self.carry(data, directory)
+        return data
+
+    def carry(self, data: dict[str, Any], directory: Path) -> None:  # noqa: B027 (none, by default)
+        """Copy the files that a scenario refers to into a directory, and name the copies."""
+
+
+class ScenarioProblem(DesignProblem, Generic[Kindred]):
+    """The problem a kind of scenario poses; a subclass names the model and opens the rest.
+
+    Args:
+        scenario: A scenario of that kind, or anything
+            :func:`archsim.envs.scenario.load_scenario` takes.
+
+    Attributes:
+        model: Model of the scenarios.
+        scenario: The checked scenario.
+
+    Raises:
+        InputError: The scenario is wrong.
+    """
+
+    model: ClassVar[type[BaseScenario]]
+
+    def __init__(self, scenario: str | Path | Mapping[str, Any] | BaseScenario) -> None:
+        self._scenario = load_scenario_of(self.model, scenario)
+        self.space = self.scenario.build_space()
+        self.open(self.scenario)
+        with error_context(source=self.scenario.name):
+            self._settle(self.scenario.objective.build())
+
+    @property
+    def scenario(self) -> Kindred:
+        """The checked scenario."""
+        return self._scenario
+
+    @abstractmethod
+    def open(self, spec: Kindred) -> None:
+        """Read what the scenario names; sets ``metric_names`` and ``features``."""
+
+    @abstractmethod
+    def reference(self) -> Metrics:
+        """Metrics of what designs are compared with, arrays [1]."""
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.scenario.name!r}, {self.space!r})"
+
+
+def _bound(cls: type, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of a class by name; none where they do not fit, as ``__init__`` will say."""
+    try:
+        return dict(inspect.signature(cls).bind(*args, **kwargs).arguments)
+    except (TypeError, ValueError):
+        return {}
+
+
+def _column(name: str, given: Any, shape: tuple[int, ...]) -> np.ndarray:
+    """A metric as an array [B].
+
+    Raises:
+        InputError: It is none, and no number for all designs.
+    """
+    try:
+        column = np.asarray(given)
+        if column.dtype.kind in "biuf":
+            return np.array(np.broadcast_to(column, shape))
+    except ValueError:
+        pass
+    raise InputError(
+        "evaluate_batch gives something else than one number a design",
+        field=name, found=np.shape(given) or given, expected=f"an array of shape {shape}",
+    )  # fmt: skip
+
+
+def copy_input(path: str, directory: Path, name: str | None = None) -> str:
     """Copy a file into the folder ``inputs`` of a directory; its name relative to the latter."""
     inputs = directory / "inputs"
     inputs.mkdir(exist_ok=True)
-    name = Path(path).name
+    name = name or Path(path).name
     (inputs / name).write_bytes(Path(path).read_bytes())
     return f"inputs/{name}"
 
@@ -202,39 +352,6 @@ def as_problem(source: Any) -> Any:
     return kind_of(scenario.environment).problem_class()(scenario)
 
 
-def workload_features(workloads: Sequence[Workload], weights: Sequence[float]) -> np.ndarray:
-    """What an agent may know of the networks: the weighted mean of each network's features.
-
-    Returns:
-        float32[8] in [0, 1], in the order of :data:`FEATURES`: logarithms of MACs, parameters,
-        activation elements, MACs per byte moved once, number of einsums and scalar operations,
-        each over the logarithm of a generous maximum; shares of MACs in grouped (depthwise)
-        einsums and in matrix products.
-    """
-    rows = [_features(workload) for workload in workloads]
-    return np.average(rows, axis=0, weights=weights).clip(0.0, 1.0).astype(np.float32)
-
-
-def _features(workload: Workload) -> list[float]:
-    einsums = [op.einsum for op in workload.operations if op.einsum is not None]
-    macs = max(workload.macs, 1)
-    activations = sum(t.elements for t in workload.tensors.values() if t.role != "weight")
-    moved = max(sum(t.size_bytes for t in workload.tensors.values()), 1.0)
-    grouped = sum(e.macs for e in einsums if e.extents.get("G", 1) > 1)
-    windows = ("R", "S")
-    products = sum(e.macs for e in einsums if all(e.extents.get(d, 1) == 1 for d in windows))
-    vector_ops = sum(op.vector_ops for op in workload.operations)
-    return [
-        _log_share(macs, 1e15),
-        _log_share(workload.parameters, 1e12),
-        _log_share(activations, 1e12),
-        _log_share(macs / moved, 1e5),
-        _log_share(len(einsums), 1e4),
-        _log_share(vector_ops, 1e13),
-        grouped / macs,
-        products / macs,
-    ]
-
-
-def _log_share(value: float, most: float) -> float:
+def log_share(value: float, most: float) -> float:
+    """A logarithm over that of a generous maximum, as features are told; 0 for 0, 1 for most."""
     return float(np.log1p(value) / np.log1p(most))

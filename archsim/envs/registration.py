@@ -7,21 +7,29 @@ from gymnasium.envs.registration import registry
 
 #: Entry points by id: single and natively batched.
 ENVIRONMENTS: dict[str, tuple[str, str]] = {
+    "archsim/Design-v0": (
+        "archsim.envs.design:DesignEnv",
+        "archsim.envs.design:DesignVectorEnv",
+    ),
+    "archsim/DesignStepwise-v0": (
+        "archsim.envs.stepwise:StepwiseEnv",
+        "archsim.envs.stepwise:StepwiseVectorEnv",
+    ),
     "archsim/Accelerator-v0": (
         "archsim.envs.accelerator:AcceleratorEnv",
         "archsim.envs.accelerator:AcceleratorVectorEnv",
     ),
     "archsim/AcceleratorStepwise-v0": (
-        "archsim.envs.stepwise:AcceleratorStepwiseEnv",
-        "archsim.envs.stepwise:AcceleratorStepwiseVectorEnv",
+        "archsim.envs.accelerator:AcceleratorStepwiseEnv",
+        "archsim.envs.accelerator:AcceleratorStepwiseVectorEnv",
     ),
     "archsim/DRAMController-v0": (
         "archsim.envs.dram_controller:DRAMControllerEnv",
         "archsim.envs.dram_controller:DRAMControllerVectorEnv",
     ),
     "archsim/DRAMControllerStepwise-v0": (
-        "archsim.envs.stepwise:DRAMControllerStepwiseEnv",
-        "archsim.envs.stepwise:DRAMControllerStepwiseVectorEnv",
+        "archsim.envs.dram_controller:DRAMControllerStepwiseEnv",
+        "archsim.envs.dram_controller:DRAMControllerStepwiseVectorEnv",
     ),
     "archsim/LLMSystem-v0": (
         "archsim.envs.llm_system:LLMSystemEnv",

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
 from os.path import isfile  # false, no error, for a name no file can have
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, Literal, Self, TypeVar, get_args
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
@@ -17,6 +17,7 @@ from archsim.envs.objective import Objective
 from archsim.errors import InputError
 from archsim.inputs import Strict, parse_yaml, read_text, validate
 from archsim.space import DesignSpace, Parameter
+from archsim.space.parameter import Role
 
 #: Shipped scenarios (the top-level folder, or the link to it inside an installed package).
 SCENARIOS = Path(__file__).resolve().parent.parent / "scenarios"
@@ -63,25 +64,29 @@ class RangeSpec(Strict):
         return self
 
 
-class ParameterSpec(Strict):
-    """One parameter: where it sits in the machine and what it may be."""
+class ValuesSpec(Strict):
+    """What a parameter may be: listed values or a range."""
 
     name: str
-    path: str | tuple[str, ...] = Field(min_length=1, description="dotted machine path(s)")
     values: tuple[bool | int | float | str, ...] | None = Field(None, min_length=1)
     range: RangeSpec | None = None
-    scale: Number = Field(1, gt=0, description="machine value = value x scale")
-    role: Literal[
-        "compute", "memory", "interconnect", "mapping", "controller", "technology", "parallelism"
-    ]
-    ordered: bool | None = None
-    log: bool = False
 
     @model_validator(mode="after")
-    def _one_source(self) -> ParameterSpec:
+    def _one_source(self) -> Self:
         if (self.values is None) == (self.range is None):
             raise ValueError("a parameter needs either values or range")
         return self
+
+    def parameter(self, **fields: Any) -> Parameter:
+        """The parameter with these values, and other fields as given.
+
+        Raises:
+            InputError: The values do not make a parameter.
+        """
+        if self.values is not None:
+            return Parameter(self.name, self.values, **fields)
+        assert self.range is not None  # the validator saw to it
+        return ranged(self.name, self.range, **fields)
 
     def build(self) -> Parameter:
         """The parameter of the design space.
@@ -89,16 +94,27 @@ class ParameterSpec(Strict):
         Raises:
             InputError: Its values do not make a parameter.
         """
-        fields: dict[str, Any] = {
-            "path": self.path,
-            "role": self.role,
-            "ordered": self.ordered,
-            "scale": self.scale,
-        }
-        if self.values is not None:
-            return Parameter(self.name, self.values, log=self.log, **fields)
-        assert self.range is not None  # the validator saw to it
-        return ranged(self.name, self.range, log=self.log, **fields)
+        raise NotImplementedError
+
+
+class ParameterSpec(ValuesSpec):
+    """One parameter: where it sits in the machine and what it may be."""
+
+    path: str | tuple[str, ...] = Field(min_length=1, description="dotted machine path(s)")
+    scale: Number = Field(1, gt=0, description="machine value = value x scale")
+    role: Role
+    ordered: bool | None = None
+    log: bool = False
+
+    def build(self) -> Parameter:
+        """The parameter of the design space.
+
+        Raises:
+            InputError: Its values do not make a parameter.
+        """
+        return self.parameter(
+            path=self.path, role=self.role, ordered=self.ordered, scale=self.scale, log=self.log
+        )
 
 
 def ranged(name: str, bounds: RangeSpec, **fields: Any) -> Parameter:
@@ -225,8 +241,22 @@ class BaseScenario(Strict):
         """The design space.
 
         Raises:
-            InputError: A parameter or constraint is wrong, or nothing is legal.
+            InputError: A parameter or constraint is wrong, nothing is legal, or two parameters set
+                the same.
         """
+        parameters: list[Parameter] = []
+        taken: dict[str, str] = {}
+        for spec in self.parameters:
+            with error_context(field=f"parameters.{spec.name}"):
+                parameters.append(spec.build())
+                for target in self.targets(spec):
+                    if target in taken:
+                        raise InputError(f"{taken[target]!r} already sets this", found=target)
+                    taken[target] = spec.name
+        return DesignSpace(parameters, self.constraints)
+
+    def targets(self, spec: Any) -> Iterable[str]:
+        """Names of what a parameter sets, each set by one parameter only."""
         raise NotImplementedError
 
     def metric_names(self) -> tuple[str, ...]:
@@ -264,25 +294,12 @@ class Scenario(BaseScenario):
     def _names_are_workloads(cls, value: Any) -> Any:
         return _named(value)
 
-    def build_space(self) -> DesignSpace:
-        """The design space.
-
-        Raises:
-            InputError: A parameter or constraint is wrong, or nothing is legal.
-        """
-        parameters = []
-        taken: dict[str, str] = {}
-        for spec in self.parameters:
-            with error_context(field=f"parameters.{spec.name}"):
-                parameters.append(spec.build())
-                for path in parameters[-1].paths:
-                    if path in taken:
-                        raise InputError(f"{taken[path]!r} already sets this path", found=path)
-                    taken[path] = spec.name
-        return DesignSpace(parameters, self.constraints)
+    def targets(self, spec: ParameterSpec) -> Iterable[str]:
+        """The machine paths it sets."""
+        return (spec.path,) if isinstance(spec.path, str) else spec.path
 
     def metric_names(self) -> tuple[str, ...]:
-        """Metrics its cost model may give; :class:`archsim.envs.problem.Problem` knows for sure."""
+        """Metrics its cost model may give; the opened problem knows for sure."""
         if len(self.workloads) == 1:
             return (*METRICS, *SOME_METRICS)
         each = (f"{m}.{_stem(w.name)}" for w in self.workloads for m in METRICS)
@@ -369,7 +386,8 @@ def load_scenario(source: str | Path | Mapping[str, Any] | BaseScenario) -> Base
     """Read and check a scenario.
 
     Args:
-        source: Name of a shipped scenario, path of a YAML file, plain data, or a scenario.
+        source: Name of a shipped scenario, path of a YAML file, plain data, a scenario, or
+            ``module:Class`` of a problem of one's own.
 
     Returns:
         The scenario, of the model its kind of environment has
@@ -385,6 +403,9 @@ def load_scenario(source: str | Path | Mapping[str, Any] | BaseScenario) -> Base
     elif isinstance(source, Mapping):
         where, folder = "<scenario>", None
         scenario = _validated(dict(source), where)
+    elif isinstance(source, str) and ":" in source and not is_file(source):
+        where, folder = source, None
+        scenario = _validated({"name": source.rpartition(":")[2], "environment": source}, where)
     else:
         path = _find(source)
         scenario, where, folder = (

@@ -13,13 +13,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import gymnasium
 import numpy as np
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode
 
-from archsim.envs.lanes import Evaluating, Infos, LaneVectorEnv, describe_design
+from archsim.envs.lanes import Infos, LaneVectorEnv
 from archsim.envs.observation import PartialObservation
+from archsim.envs.single import SingleEnv
 from archsim.errors import InputError
 from archsim.space import DesignSpace
 
@@ -60,39 +60,41 @@ def _check_actions(actions: Any, shape: tuple[int, ...], limit: int) -> np.ndarr
     return array.astype(np.int64)
 
 
-class StepwiseEnv(Evaluating, gymnasium.Env):
-    """One parameter per step.
+class StepwiseEnv(SingleEnv):
+    """``archsim/DesignStepwise-v0``: one parameter per step, of any kind of scenario or a problem.
+
+    | space | of | meaning |
+    |---|---|---|
+    | action | ``Discrete(most values of a parameter)`` | index of the next parameter's value |
+    | observation | ``Box(0, 1, (3 P + F,), float32)`` | :mod:`archsim.envs.observation` |
+    | ``info["action_mask"]`` | bool[actions] | values that still lead to a legal design |
+
+    The reward of the last step is that of :class:`archsim.envs.design.DesignEnv`, with the same
+    ``info``; every other step earns 0.
 
     Args:
         scenario: Scenario name, path, data or object, or a problem.
         render_mode: ``None`` or ``"ansi"``.
+
+    Raises:
+        InputError: The scenario or mode is wrong.
     """
 
-    metadata: dict[str, Any] = {"render_modes": ["ansi"], "render_fps": 1}  # noqa: RUF012
-
     def __init__(self, scenario: Any, render_mode: str | None = None) -> None:
-        self._open(scenario)
-        self.render_mode = render_mode
+        super().__init__(scenario, render_mode)
         self._observation = PartialObservation(self.problem)
         self.observation_space = self._observation.box
         self._choices = int(self.space.cardinalities.max())
         self.action_space = spaces.Discrete(self._choices)
         self._partial = np.zeros((1, len(self.space.names)), dtype=np.int64)
         self._depth = 0
-        self._shown = ""
 
     def action_masks(self) -> np.ndarray:
         """bool[n]: actions that choose a legal value of the next parameter."""
         depth = self._depth % len(self.space.names)
         return padded_mask(self.space, self._partial[:, :depth], self._choices)[0]
 
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[np.ndarray, dict[str, Any]]:
-        """Begin a design; a seeded reset also restarts the count of evaluations."""
-        super().reset(seed=seed, options=options)
-        if seed is not None:
-            self.evaluations = 0
+    def _begin(self) -> tuple[np.ndarray, dict[str, Any]]:
         self._depth = 0
         return self._observe(), {"action_mask": self.action_masks()}
 
@@ -110,20 +112,10 @@ class StepwiseEnv(Evaluating, gymnasium.Env):
         info: dict[str, Any] = {}
         reward, terminated = 0.0, self._depth == len(self.space.names)
         if terminated:
-            design = self.space.repair(self._partial)
-            metrics = self.evaluate(design)
-            self.evaluations += 1
-            info = self._info_of_one(design[0], metrics)
-            reward = float(metrics["reward"][0])
-            if self.render_mode is not None:
-                self._shown = describe_design(self.space, design[0], info)
+            _, reward, info = self._evaluate_one(self.space.repair(self._partial))
         info["repaired"] = bool(moved[0])
         info["action_mask"] = self.action_masks()
         return self._observe(), reward, terminated, False, info
-
-    def render(self) -> str | None:
-        """The last design and its metrics as text."""
-        return self._shown if self.render_mode == "ansi" else None
 
 
 class StepwiseVectorEnv(LaneVectorEnv):
@@ -195,39 +187,3 @@ class StepwiseVectorEnv(LaneVectorEnv):
         infos.update({"repaired": moved, "_repaired": acted})
         infos.update(self._idle_infos())
         return rewards, terminations, infos
-
-
-class AcceleratorStepwiseEnv(StepwiseEnv):
-    """``archsim/AcceleratorStepwise-v0``: an accelerator, one parameter per step.
-
-    Example:
-        >>> import gymnasium as gym, archsim.envs
-        >>> env = gym.make("archsim/AcceleratorStepwise-v0", scenario="smoke")
-        >>> observation, info = env.reset(seed=0)
-        >>> terminated = False
-        >>> while not terminated:
-        ...     action = np.flatnonzero(info["action_mask"])[0]
-        ...     observation, reward, terminated, truncated, info = env.step(action)
-        >>> info["evaluations"], info["design"].tolist()
-        (1, [0, 0, 0, 0, 0, 0])
-    """
-
-    environment = "accelerator"
-
-
-class AcceleratorStepwiseVectorEnv(StepwiseVectorEnv):
-    """N accelerators decided in step, evaluated in one call."""
-
-    environment = "accelerator"
-
-
-class DRAMControllerStepwiseEnv(StepwiseEnv):
-    """``archsim/DRAMControllerStepwise-v0``: a memory controller, one parameter per step."""
-
-    environment = "dram_controller"
-
-
-class DRAMControllerStepwiseVectorEnv(StepwiseVectorEnv):
-    """N memory controllers decided in step, evaluated in one call."""
-
-    environment = "dram_controller"

@@ -7,13 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from archsim.envs.accelerator import AcceleratorEnv, AcceleratorVectorEnv
+from archsim.envs.design import DesignEnv, DesignVectorEnv
 from archsim.envs.objective import Objective
-from archsim.envs.stepwise import AcceleratorStepwiseEnv
+from archsim.envs.problem import DesignProblem
+from archsim.envs.stepwise import StepwiseEnv
 from archsim.space import DesignSpace, Parameter
 
 
-class ToyProblem:
+class ToyProblem(DesignProblem):
     """A made-up accelerator with 46,080 points, two convex objectives and one limit.
 
     The fastest and the most frugal design differ, so there is a trade-off; the mean of both is the
@@ -46,26 +47,19 @@ class ToyProblem:
         self.metric_names = ("latency_s", "energy_j", "area_mm2")
         self.features = np.zeros(1, dtype=np.float32)
         limits = {"area_mm2": self.AREA_LIMIT_MM2}
-        self.objective = Objective(("latency_s", "energy_j"), limits, kind="weighted")
+        one = {"latency_s": 1.0, "energy_j": 1.0}
+        self.objective = Objective(tuple(one), limits, kind="weighted", references=one)
+        super().__init__()
 
-    def evaluate(self, indices: np.ndarray) -> dict[str, np.ndarray]:
-        """Metrics of designs.
-
-        Args:
-            indices: i8[B, 6] index vectors of legal designs.
-
-        Returns:
-            f8[B] by metric, ``violation``, ``objective`` and ``reward``, and ``feasible`` bool[B].
-        """
-        indices = np.atleast_2d(indices)
-        unit = indices[:, :5] / (self.space.cardinalities[:5] - 1.0)
-        category = self.CATEGORY[indices[:, 5]]
-        metrics = {
+    def evaluate_batch(self, designs: np.ndarray) -> dict[str, np.ndarray]:
+        """Metrics of int64[B, 6] designs: squared distances from two optima, and an area."""
+        unit = designs[:, :5] / (self.space.cardinalities[:5] - 1.0)
+        category = self.CATEGORY[designs[:, 5]]
+        return {
             "latency_s": 0.1 + ((unit - self.FASTEST) ** 2).sum(axis=1) + category,
             "energy_j": 0.1 + ((unit - self.FRUGAL) ** 2).sum(axis=1) + category,
             "area_mm2": 1.0 + 3.0 * unit[:, 0] + 3.0 * unit[:, 1] + unit[:, 2],
         }
-        return {**metrics, **self.objective.score(metrics)}
 
     @functools.cached_property
     def everything(self) -> dict[str, np.ndarray]:
@@ -87,12 +81,12 @@ def toy_problem() -> ToyProblem:
     return ToyProblem()
 
 
-class ToyEnv(AcceleratorEnv):
+class ToyEnv(DesignEnv):
     """`ToyProblem`, one whole design a step.
 
     Args:
         encoding: ``multidiscrete``, ``box``, ``discrete`` or ``dict``.
-        options: Other arguments of `archsim.envs.accelerator.AcceleratorEnv`, e.g. ``horizon``.
+        options: Other arguments of `archsim.envs.DesignEnv`, e.g. ``horizon``.
 
     Examples:
         >>> env = ToyEnv()
@@ -106,14 +100,14 @@ class ToyEnv(AcceleratorEnv):
         super().__init__(toy_problem(), encoding=encoding, **options)
 
 
-class ToyStepwiseEnv(AcceleratorStepwiseEnv):
+class ToyStepwiseEnv(StepwiseEnv):
     """`ToyProblem`, one parameter a step, with action masks; an episode makes one design."""
 
     def __init__(self) -> None:
         super().__init__(toy_problem())
 
 
-class ToyVectorEnv(AcceleratorVectorEnv):
+class ToyVectorEnv(DesignVectorEnv):
     """`ToyProblem`, ``num_envs`` designs a step.
 
     Args:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from archsim.agents import AGENTS, designs_per_step, load_agent
-from archsim.envs.problem import Problem
+from archsim.envs import Problem
 from archsim.envs.recorder import Recorder, VectorRecorder
 
 

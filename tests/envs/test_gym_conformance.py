@@ -15,9 +15,10 @@ import archsim.envs
 from archsim.errors import InputError
 
 WHOLE, STEPWISE = "archsim/Accelerator-v0", "archsim/AcceleratorStepwise-v0"
-WHOLES = (WHOLE, "archsim/DRAMController-v0", "archsim/LLMSystem-v0")
+WHOLES = (WHOLE, "archsim/Design-v0", "archsim/DRAMController-v0", "archsim/LLMSystem-v0")
 STEPWISES = (
     STEPWISE,
+    "archsim/DesignStepwise-v0",
     "archsim/DRAMControllerStepwise-v0",
     "archsim/LLMSystemStepwise-v0",
 )

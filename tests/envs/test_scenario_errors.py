@@ -79,7 +79,7 @@ CASES = [
     (parameter(scale=float("nan")), "parameters.0.scale"),
     (
         changed(parameters=[ONE, {**ONE, "name": "m"}], constraints=[]),
-        "parameters.m.*'n' already sets this path",
+        "parameters.m.*'n' already sets this",
     ),
     (objective(minimize=["latency"]), r"objective.minimize: no such metric; found 'latency'"),
     (objective(minimize=["throughput_per_s"]), "more of this metric is better"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from archsim.envs.problem import Problem
+from archsim.envs import Problem
 from archsim.errors import InputError
 from archsim.hardware import load_machine
 from archsim.models.dot_product import Products, evaluate_products
