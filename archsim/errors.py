@@ -15,6 +15,18 @@ def _shortened(text: str, length: int) -> str:
     return text if len(text) <= length else text[: length - 3] + "..."
 
 
+def _meant(found: object, expected: str) -> str:
+    """The name nearest to a mistyped one, where many are listed; else nothing."""
+    import difflib
+    import re
+
+    names = re.findall(r"[\w.+-]*\w", expected)
+    if not isinstance(found, str) or not 2 < len(found) < 100 or len(names) < 3:
+        return ""
+    near = difflib.get_close_matches(found, names, 1, 0.7)
+    return f"; did you mean {near[0]!r}?" if near and near[0] != found else ""
+
+
 class InputError(ArchsimError):
     """An input file, field or argument is not what it should be.
 
@@ -50,6 +62,7 @@ class InputError(ArchsimError):
         if self.found is not None:
             text += f"; found {_shortened(repr(self.found), 120)}"
         if self.expected:
+            text += _meant(self.found, self.expected)
             text += f"; expected {_shortened(self.expected, 800)}"
         # Names come from files too: whatever they hold, the message is one line of plain text.
         return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)

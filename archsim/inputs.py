@@ -118,9 +118,11 @@ def read_text(path: str | Path) -> str:
     """
     path = Path(path)
     try:
-        if path.stat().st_size > MAX_YAML_BYTES:
+        with path.open("rb") as file:
+            data = file.read(MAX_YAML_BYTES + 1)  # a device or pipe has no size to ask for
+        if len(data) > MAX_YAML_BYTES:
             raise InputError(f"file larger than {MAX_YAML_BYTES} bytes", source=path)
-        return path.read_text(encoding="utf-8")
+        return data.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
     except UnicodeDecodeError:
         raise InputError("not a UTF-8 text file", source=path) from None
     except (OSError, ValueError) as error:
@@ -142,13 +144,64 @@ def validate(data: Any, model: type[Model], source: object = "<data>") -> Model:
         return model.model_validate(data)
     except ValidationError as error:
         problems = error.errors(include_url=False)
-        first = problems[0]
+        # A misspelled field is missing under its right name too; the spelling says more.
+        unknown = [p for p in problems if p["type"] == "extra_forbidden"]
+        first = unknown[0] if unknown and problems[0]["type"] == "missing" else problems[0]
         field = ".".join(str(part) for part in first["loc"]) or None
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        if first["type"] == "extra_forbidden":
+            known = _fields_at(model, data, first["loc"][:-1])
+            raise InputError(
+                "no such field" + more,
+                source=source,
+                field=".".join(str(part) for part in first["loc"][:-1]) or None,
+                found=str(first["loc"][-1]),
+                expected=", ".join(known) or None,
+            ) from None
         found = first.get("input") if first["type"] != "missing" else None
         raise InputError(first["msg"] + more, source=source, field=field, found=found) from None
     except RecursionError:
         raise InputError("the document is too deeply nested", source=source) from None
+
+
+def _fields_at(model: type[BaseModel], data: Any, place: Sequence[int | str]) -> list[str]:
+    """Names of the fields that may stand at a place of a document; none where it is not known.
+
+    Args:
+        model: The model of the document.
+        data: The document.
+        place: Keys, positions and tags of unions on the way, as pydantic reports them.
+    """
+    models, items = [model], [data]
+    for part in place:
+        if isinstance(part, int):
+            items = [item[part] for item in items if isinstance(item, list) and part < len(item)]
+            continue
+        named = [m for m in models if part in m.model_fields]
+        if named:
+            models = [one for m in named for one in _models_in(m.model_fields[part].annotation)]
+            items = [item[part] for item in items if isinstance(item, dict) and part in item]
+        else:  # the tag or the name of a member of a union
+            tagged = [m for m in models if part == m.__name__ or part in _tags(m)]
+            models = tagged or models
+    return list(dict.fromkeys(name for m in models for name in m.model_fields))
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    """Models anywhere in an annotation: ``list[A | B]`` holds ``A`` and ``B``."""
+    from typing import get_args
+
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [found for one in get_args(annotation) for found in _models_in(one)]
+
+
+def _tags(model: type[BaseModel]) -> set[object]:
+    """Values of the literals that tell members of a union apart."""
+    from typing import Literal, get_args, get_origin
+
+    kinds = (field.annotation for field in model.model_fields.values())
+    return {value for kind in kinds if get_origin(kind) is Literal for value in get_args(kind)}
 
 
 def load_yaml(path: str | Path, model: type[Model]) -> Model:

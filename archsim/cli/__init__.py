@@ -113,16 +113,27 @@ def main(arguments: list[str] | None = None) -> int:
     except BrokenPipeError:
         # The reader (head, less) has seen enough. Keep Python from complaining at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        if debug or error.filename is None:
+            return _fault(error, debug)
+        # A file or folder the user named: missing, of another kind, write-protected, disk full.
+        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
+        return WRONG_INPUT
     except Exception as error:
-        if debug:
-            raise
-        print(
-            f"internal error: {type(error).__name__}: {error}\n"
-            "This is a fault of archsim; --debug shows where it arose.",
-            file=sys.stderr,
-        )
-        return FAILED
+        return _fault(error, debug)
     return 0
+
+
+def _fault(error: Exception, debug: bool) -> int:
+    """Say that an error is ours; raise it where its traceback is wanted."""
+    if debug:
+        raise error
+    print(
+        f"internal error: {type(error).__name__}: {error}\n"
+        "This is a fault of archsim; --debug shows where it arose.",
+        file=sys.stderr,
+    )
+    return FAILED
 
 
 __all__ = ["app", "main"]

@@ -57,10 +57,6 @@ def import_(
     from archsim.errors import InputError
     from archsim.workload import import_model, save_workload, summary
 
-    if out is not None and out.suffix.lower() not in (".yaml", ".yml"):
-        raise InputError(  # nothing would read it back
-            "not a name of a workload", source="--out", found=str(out), expected="NAME.yaml"
-        )
     if model.suffix.lower() == ".json":
         from archsim.cli.language import workload as show
 

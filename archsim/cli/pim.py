@@ -20,7 +20,9 @@ MachineName = Annotated[str, typer.Option("--machine", "-m", help="Machine with 
 PlanText = Annotated[str | None, typer.Option(help="Plan; default one device a head group (tpN).")]
 Batches = Annotated[str, typer.Option(help="Batches, joined by commas.")]
 Contexts = Annotated[str, typer.Option(help="Tokens of context, joined by commas.")]
-Out = Annotated[Path | None, typer.Option("--out", "-o", help="PNG file to draw.")]
+Out = Annotated[
+    Path | None, typer.Option("--out", "-o", help="Picture to draw: .png, .pdf or .svg.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 BATCHES = "1,2,4,8,16,32,64,128,256,512"

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import enum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 Directory = Annotated[Path, typer.Argument(metavar="RUN", help="Run directory.")]
+
+
+class Format(enum.StrEnum):
+    """Kinds of figures."""
+
+    PNG = "png"
+    PDF = "pdf"
+    SVG = "svg"
 
 
 def register(app: typer.Typer) -> None:
@@ -21,12 +30,13 @@ def plot(
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Folder of the figures; default RUN.")
     ] = None,
+    format_: Annotated[Format, typer.Option("--format", help="Of the files.")] = Format.PNG,
 ) -> None:
     """Draw the trade-off curve, convergence, hypervolume, breakdown and roofline."""
     from archsim.explore.figures import plot_all
     from archsim.explore.results import Results
 
-    for path in plot_all(Results(run), out or run).values():
+    for path in plot_all(Results(run), out or run, ending=f".{format_}").values():
         typer.echo(f"wrote {path}")
 
 

@@ -10,12 +10,12 @@ import numpy as np
 
 from archsim.explore.design_cost import DesignCost, Layer
 from archsim.explore.style import COLOURS, GREY, INK, figure, log_if_wide
-from archsim.explore.units import Unit, human, number, unit_for
+from archsim.explore.units import Unit, human, number, unit_for, words
 
 #: Parts smaller than this share of every bar are drawn together, under this name.
 SMALL_SHARE = 0.02
 OTHER = "all else"
-LEGEND_COLUMNS = 3
+LEGEND_COLUMNS = 2
 #: Beyond this ratio between totals the bars show shares: short ones could not be read.
 LARGEST_RATIO = 4.0
 #: Layers named in the roofline.
@@ -94,7 +94,7 @@ def _bars(
             edgecolor="white",
             linewidth=0.6,
             hatch="///" if place >= len(COLOURS) and name != OTHER else None,
-            label=name,
+            label=words(name),
         )
         starts = starts + widths
     for place, total in enumerate(totals):
@@ -154,14 +154,15 @@ def plot_roofline(design: DesignCost, path: str | Path) -> Path:
         panel.set_ylim(floor / 1.5, top * 2)
         log_if_wide(panel.xaxis, low, high, ratio=1.0)
         log_if_wide(panel.yaxis, floor / 1.5, top * 2, ratio=1.0)
-        panel.set_xlabel(f"MACs per byte of {design.backing} traffic")
-        panel.set_ylabel("GMAC/s")
+        panel.set_xlabel(f"MACs per byte of {words(design.backing)} traffic")
+        panel.set_ylabel("Rate [GMAC/s]")
         panel.set_title("Roofline: " + design.role.split(",")[0])
-        caption = f"peak {number(top)} GMAC/s, {design.backing} {human('b_bytes_per_s', bandwidth)}"
+        caption = f"peak {number(top)} GMAC/s, {words(design.backing)} "
+        caption += human("b_bytes_per_s", bandwidth)
         panel.text(0.99, 0.98, caption, transform=panel.transAxes, ha="right", va="top")
-        canvas.legend(
-            loc="outside right upper", title="share of time", alignment="left", handletextpad=0.3
-        )
+        canvas.legend(loc="outside right upper", alignment="left", handletextpad=0.3)
+        canvas.draw_without_rendering()  # places are known once the panel has its size
+        _number_points(panel, intensity, rate * unit.factor, _largest(layers))
     return path
 
 
@@ -209,19 +210,49 @@ def _draw_layers(
             zorder=3,
         )
         # A point of fixed size for the legend.
-        panel.scatter([], [], s=36, color=colours[bound], label=f"bound by {bound}")
-    largest = np.argsort(-shares, kind="stable")[:NAMED_LAYERS]
-    for rank, place in enumerate(largest, start=1):
-        panel.annotate(
-            str(rank),
-            (intensity[place], rate[place]),
-            ha="center",
-            va="center",
-            fontsize=7,
-            color=INK,
-            zorder=5,
-        )
+        panel.scatter([], [], s=36, color=colours[bound], label=f"bound by {words(bound)}")
+    panel.plot([], [], linestyle="none", label="\nShare of the time:")
+    for rank, place in enumerate(_largest(layers), start=1):
         name = layers[place].name
         shown = name if len(name) <= 34 else name[:14] + "…" + name[-19:]
         label = f"{rank}  {100 * shares[place]:.1f} %  {shown}"
         panel.plot([], [], linestyle="none", label=label)
+
+
+def _largest(layers: list[Layer]) -> list[int]:
+    """Places of the layers that take most time."""
+    order = np.argsort([-layer.latency_s for layer in layers], kind="stable")
+    return [int(place) for place in order[:NAMED_LAYERS]]
+
+
+def _number_points(panel: Any, across: np.ndarray, up: np.ndarray, places: list[int]) -> None:
+    """Number points so that no number covers another one or a point.
+
+    Each stands at the nearest free place around its point, with a line to it where that is far.
+    """
+    dots = panel.transData.transform(np.stack([across, up], axis=1))
+    step = panel.figure.dpi / 72.0  # pixels of a typographic point
+    taken = [*dots]
+    for rank, place in enumerate(places, start=1):
+        here = dots[place]
+        offsets = [
+            radius * step * np.array([np.cos(angle), np.sin(angle)])
+            for radius in (13.0, 19.0, 26.0, 34.0)
+            for angle in np.deg2rad([90, 270, 45, 135, 225, 315, 0, 180])
+        ]
+        room = [min(np.linalg.norm(here + o - spot) for spot in taken) for o in offsets]
+        free = next((i for i, r in enumerate(room) if r >= 9.0 * step), int(np.argmax(room)))
+        taken.append(here + offsets[free])
+        panel.annotate(
+            str(rank),
+            (across[place], up[place]),
+            xytext=tuple(offsets[free] / step),
+            textcoords="offset points",
+            ha="center",
+            va="center",
+            fontsize=8,
+            fontweight="bold",
+            color=INK,
+            zorder=5,
+            arrowprops={"arrowstyle": "-", "color": INK, "linewidth": 0.5, "shrinkA": 1},
+        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,12 @@ def _none() -> Any:
     return NullLocator()
 
 
+def _heading(canvas: Any, title: str) -> None:
+    """A title over all panels, in as many lines as the figure's width asks for."""
+    text = textwrap.fill(title, int(11 * canvas.get_figwidth()))
+    canvas.suptitle(text, x=0.01, ha="left", fontsize=10.5, fontweight="bold")
+
+
 def _short(value: float) -> str:
     return f"{value / 1024:g}k" if value >= 1024 and value % 1024 == 0 else f"{value:g}"
 
@@ -56,8 +63,14 @@ def _contours(
     """Labelled lines, where the surface has any."""
     inside = [level for level in levels if z.min() < level < z.max()]
     if inside and min(z.shape) > 1:
+        from matplotlib.patheffects import withStroke
+
+        halo = withStroke(linewidth=2.5, foreground="white")  # readable on every colour
         lines = panel.contour(x, y, z, levels=inside, colors=INK, linewidths=0.8)
-        panel.clabel(lines, fmt=lambda v: form.format(v), fontsize=7.5)
+        lines.set_path_effects([halo])
+        labels = panel.clabel(lines, fmt=lambda v: form.format(v), fontsize=7.5, inline=False)
+        for label in labels:
+            label.set_path_effects([halo])
 
 
 def plot_map(
@@ -97,7 +110,7 @@ def plot_map(
             _axes(panel, batches, contexts, place == 0)
         bar = canvas.colorbar(mesh, ax=list(panels), pad=0.01, aspect=30)
         bar.set_ticks([0, 0.5, 1], labels=["processor", "half each", "memory"])
-        canvas.suptitle(title, x=0.01, ha="left", fontsize=10.5, fontweight="bold")
+        _heading(canvas, title)
     return path
 
 
@@ -126,7 +139,7 @@ def plot_gains(found: Gains, path: str | Path, title: str) -> Path:
         bar = canvas.colorbar(mesh, ax=list(panels), pad=0.01, aspect=30)
         bar.set_label("speed over no units in memory")
         note = "; hatched: caches do not fit" if (~found.fits).any() else ""
-        canvas.suptitle(title + note, x=0.01, ha="left", fontsize=10.5, fontweight="bold")
+        _heading(canvas, title + note)
     return path
 
 

@@ -1,6 +1,6 @@
 """Figures of a run directory: trade-off curve, convergence, hypervolume.
 
-Each function writes one PNG file and returns its path. The figures of single designs (breakdown,
+Each function writes one file and returns its path. The figures of single designs (breakdown,
 roofline) are in `archsim.explore.design_plots`.
 """
 
@@ -107,7 +107,7 @@ def _near_front(results: Results, name: str) -> float:
     if name not in results.objectives or len(results.objectives) < 2 or not len(results.front):
         return float("inf")
     values = results.metrics[name][results.front]
-    return float(values.max()) * 3.0 if values.min() > 0 else float("inf")
+    return float(values.max()) * 2.0 if values.min() > 0 else float("inf")
 
 
 def _window(values: np.ndarray, limit: float | None, most: float) -> tuple[float, float]:

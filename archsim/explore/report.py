@@ -12,7 +12,7 @@ from typing import Any
 from archsim.explore.best import Choice, choose, percent
 from archsim.explore.figures import plot_all
 from archsim.explore.results import Comparison, Results, compare
-from archsim.explore.tables import comparison_rows, standing_out
+from archsim.explore.tables import comparison_rows, design_rows
 from archsim.explore.units import human, title
 
 _STYLE = """
@@ -46,6 +46,11 @@ th { color: var(--soft); font-weight: 600; }
 code, pre { font: 13px/1.5 ui-monospace, "SF Mono", Menlo, Consolas, monospace; }
 pre { background: #f2f4f7; border-radius: 8px; padding: 12px 14px; overflow-x: auto; margin: 0; }
 footer { color: var(--soft); font-size: 13px; margin-top: 20px; }
+dl { columns: 3 220px; column-gap: 32px; margin: 0; font-size: 14px; }
+dl div { display: flex; justify-content: space-between; break-inside: avoid; padding: 4px 2px;
+         border-bottom: 1px solid var(--line); }
+dd { margin: 0; font-variant-numeric: tabular-nums; }
+summary { cursor: pointer; margin: 12px 0 8px; font-weight: 600; font-size: 15px; }
 table.narrow { width: auto; min-width: 300px; }
 td.words, th.words { text-align: left; }
 @media print {
@@ -64,9 +69,12 @@ _CAPTIONS = {
     "seeds with a 95 % stratified bootstrap band. Designs that filled the front are not in it.",
     "hypervolume": "Share of the box between the ideal point and a little beyond the worst final "
     "front that a searcher's designs dominate (objectives by ratio).",
-    "breakdown": "Where energy, time and area go.",
-    "roofline": "Layers of the chosen design under its roofs; the area of a point is its share of "
-    "the time.",
+    "breakdown": "Where energy, time and area go. Time is counted under what limits a layer: the "
+    "rate of the MACs, of a buffer or memory, or of the vector unit. Overhead is what a chip has "
+    "beside the listed parts: control, clock, wiring.",
+    "roofline": "Layers of the chosen design under the rate of its MACs and the bandwidth of its "
+    "memory; a layer further below is held back by a buffer on the chip, by MACs that idle, or by "
+    "the vector unit. The area of a point is its share of the time.",
 }
 
 
@@ -156,7 +164,7 @@ def _cards(entries: list[tuple[str, str]]) -> str:
 def _overview(results: Results, choice: Choice | None) -> str:
     space = results.problem.space
     entries = [
-        ("designs in the space", f"{space.size:,}" if space.size < 1e7 else f"{space.size:.2e}"),
+        ("designs in the space", _many(space.size)),
         ("evaluations", f"{len(results.evaluations.run):,}"),
         ("distinct designs", f"{len(results.feasible):,}"),
         ("feasible", f"{int(results.feasible.sum()):,}"),
@@ -170,6 +178,14 @@ def _overview(results: Results, choice: Choice | None) -> str:
     else:
         note = "<p>No feasible design was found: relax a limit or search longer.</p>"
     return _section("At a glance", _cards(entries), note)
+
+
+def _many(count: int) -> str:
+    """A number of designs: in full, or as a power of ten."""
+    if count < 1e7:
+        return f"{count:,}"
+    lead, power = f"{count:.2e}".split("e+")
+    return f"{lead} × 10{str(int(power)).translate(str.maketrans('0123456789', '⁰¹²³⁴⁵⁶⁷⁸⁹'))}"
 
 
 def _figures(images: dict[str, str], names: tuple[str, ...], heading: str) -> str:
@@ -188,11 +204,12 @@ def _figure(images: dict[str, str], name: str) -> str:
 def _chosen(choice: Choice | None) -> str:
     if choice is None:
         return ""
-    values = _table(
-        ["parameter", "value"], [[name, str(value)] for name, value in choice.design.values.items()]
+    values = "".join(
+        f"<div><dt>{html.escape(name)}</dt><dd>{html.escape(str(value))}</dd></div>"
+        for name, value in choice.design.values.items()
     )
     reasons = "".join(f"<li>{html.escape(reason)}</li>" for reason in choice.reasons)
-    content = [f"<h3>Parameters</h3>{values}", f"<h3>Why it wins</h3><ul>{reasons}</ul>"]
+    content = [f"<h3>Parameters</h3><dl>{values}</dl>", f"<h3>Why it wins</h3><ul>{reasons}</ul>"]
     if choice.limits:
         rows = [
             [
@@ -226,17 +243,8 @@ def _changes(choice: Choice) -> str:
 
 
 def _standing(results: Results) -> str:
-    rows = []
-    names = list(dict.fromkeys((*results.objectives, *results.limits)))
-    parameters = results.problem.space.names
-    for role, row in standing_out(results).items():
-        values = results.problem.space.decode(results.indices[row])
-        numbers = [human(name, float(results.metrics[name][row])) for name in names]
-        rows.append([role, *numbers, *(str(values[name]) for name in parameters)])
-    if not rows:
-        return ""
-    header = ["design", *(title(name).lower() for name in names), *parameters]
-    return _section("Designs that stand out", _table(header, rows))
+    header, rows = design_rows(results)
+    return _section("Designs that stand out", _table(header, rows)) if len(header) > 1 else ""
 
 
 def _searchers(results: Results, comparison: Comparison | None, images: dict[str, str]) -> str:
@@ -267,7 +275,8 @@ def _origin(results: Results) -> str:
     return _section(
         "How to reproduce",
         f"<pre>{html.escape(command)}</pre>",
-        f"<h3>Scenario</h3><pre>{html.escape(scenario)}</pre>",
+        f"<details><summary>Scenario ({len(scenario.splitlines())} lines)</summary>"
+        f"<pre>{html.escape(scenario)}</pre></details>",
         "<h3>Versions</h3>" + _table(["package", "version"], rows),
         f"<footer>Scenario digest {results.meta['digest'][:16]}. "
         "Same seeds, same results, on any number of workers.</footer>",

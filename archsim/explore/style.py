@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from archsim.errors import InputError
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -27,6 +29,8 @@ GREY = "#9A9A9A"
 INK = "#222222"
 LIMIT = "#B00020"
 DPI = 160
+#: Formats of figures, and what would put the moment into the file: same results, same bytes.
+FORMATS = {".png": {"Software": None}, ".pdf": {"CreationDate": None}, ".svg": {"Date": None}}
 
 _STYLE: Any = {
     "font.family": "DejaVu Sans",
@@ -49,6 +53,7 @@ _STYLE: Any = {
     "legend.fontsize": 8.5,
     "figure.facecolor": "white",
     "savefig.facecolor": "white",
+    "svg.hashsalt": "archsim",
 }
 
 
@@ -62,13 +67,18 @@ def line_style(place: int) -> dict[str, Any]:
 
 @contextmanager
 def figure(path: Path, width: float, height: float) -> Iterator[Figure]:
-    """A figure that is written to a PNG file when the block ends.
+    """A figure that is written to a file when the block ends.
 
     Args:
-        path: The file.
+        path: The file; its ending says whether it is PNG, PDF or SVG.
         width: Inches.
         height: Inches.
+
+    Raises:
+        InputError: Another ending.
     """
+    if path.suffix.lower() not in FORMATS:
+        raise InputError("not a name of a figure", found=str(path), expected=", ".join(FORMATS))
     import matplotlib as mpl
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -77,8 +87,7 @@ def figure(path: Path, width: float, height: float) -> Iterator[Figure]:
         canvas = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
         FigureCanvasAgg(canvas)
         yield canvas
-        # Nothing of the moment goes into the file: same results, same bytes.
-        canvas.savefig(path, metadata={"Software": None})
+        canvas.savefig(path, metadata=FORMATS[path.suffix.lower()])
 
 
 def log_if_wide(axis: Any, low: float, high: float, ratio: float = 8.0) -> bool:

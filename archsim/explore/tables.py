@@ -99,20 +99,36 @@ def designs_table(results: Results, console: Any = None) -> None:
     from rich import box
     from rich.table import Table
 
-    table = Table(title="Designs that stand out", title_justify="left", box=box.SIMPLE_HEAD)
-    names = list(dict.fromkeys((*results.objectives, *results.limits, "area_mm2", "power_w")))
-    names = [name for name in names if name in results.metrics]
-    table.add_column("design")
-    for name in names:
-        table.add_column(title(name).lower(), justify="right")
-    table.add_column("parameters")
-    for role, row in standing_out(results).items():
-        values = [human(name, float(results.metrics[name][row])) for name in names]
-        table.add_row(role, *values, _parameters(results, row))
-    if not table.row_count:
+    header, rows = design_rows(results)
+    if len(header) == 1:
         (console or _console()).print("no feasible design was found")
         return
+    table = Table(title="Designs that stand out", title_justify="left", box=box.SIMPLE_HEAD)
+    for place, name in enumerate(header):
+        table.add_column(name, justify="right" if place else "left")
+    for row in rows:
+        table.add_row(*row, end_section=row[0] == title(_shown_metrics(results)[-1]).lower())
     (console or _console()).print(table)
+
+
+def _shown_metrics(results: Results) -> list[str]:
+    names = dict.fromkeys((*results.objectives, *results.limits, "area_mm2", "power_w"))
+    return [name for name in names if name in results.metrics]
+
+
+def design_rows(results: Results) -> tuple[list[str], list[list[str]]]:
+    """The designs that stand out, side by side: header and rows, metrics before parameters."""
+    stand = standing_out(results)
+    rows = []
+    for name in _shown_metrics(results):
+        values = (human(name, float(results.metrics[name][row])) for row in stand.values())
+        rows.append([title(name).lower(), *values])
+    space = results.problem.space
+    decoded = [space.decode(results.indices[row]) for row in stand.values()]
+    for name in space.names:
+        shown = (f"{v:g}" if isinstance(v, float) else str(v) for v in (d[name] for d in decoded))
+        rows.append([name, *shown])
+    return ["", *stand], rows
 
 
 def standing_out(results: Results) -> dict[str, int]:
@@ -130,14 +146,6 @@ def standing_out(results: Results) -> dict[str, int]:
     for role, row in rows.items():
         merged[row] = f"{merged[row]}, {role}" if row in merged else role
     return {role: row for row, role in merged.items()}
-
-
-def _parameters(results: Results, row: int) -> str:
-    values = results.problem.space.decode(results.indices[row])
-    return " ".join(
-        f"{name}={value:g}" if isinstance(value, float) else f"{name}={value}"
-        for name, value in values.items()
-    )
 
 
 def choice_text(choice: Choice) -> None:

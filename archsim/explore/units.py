@@ -87,6 +87,19 @@ def title(metric: str) -> str:
     return f"{words} ({part})" if part else words
 
 
+#: Parts of names that are written otherwise in words.
+_WORDS = {
+    "dram": "DRAM", "hbm": "HBM", "ddr": "DDR", "sram": "SRAM", "glb": "global buffer",
+    "spad": "scratchpad", "psum": "partial-sum", "ifmap": "input", "simd": "SIMD", "mac": "MACs",
+    "phy": "PHY", "pcie": "PCIe", "nvlink": "NVLink", "pim": "PIM",
+}  # fmt: skip
+
+
+def words(name: str) -> str:
+    """Name of a component or limit in words: ``psum_spad`` is ``partial-sum scratchpad``."""
+    return " ".join(_WORDS.get(part, part) for part in name.split("_"))
+
+
 @dataclass(frozen=True)
 class Unit:
     """A unit chosen for a set of values.

@@ -66,8 +66,10 @@ def save_workload(workload: Workload, path: str | Path) -> None:
 
     Raises:
         InputError: The workload cannot be written (an extent or name beyond the form's limits), or
-            the file cannot be.
+            the file cannot be; a name that does not end in ``.yaml`` would not be read back.
     """
+    if Path(path).suffix.lower() not in (".yaml", ".yml"):
+        raise InputError("not a name of a workload", found=str(path), expected="NAME.yaml")
     text = dumps(workload)
     try:
         Path(path).write_text(text, encoding="utf-8")

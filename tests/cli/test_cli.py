@@ -70,6 +70,23 @@ def test_wrong_input_is_one_message_and_status_2(capsys, tmp_path, monkeypatch, 
     assert list(tmp_path.iterdir()) == []  # nothing is left behind
 
 
+def test_a_file_that_cannot_be_written_is_the_users_error(run, tmp_path, capsys):
+    (tmp_path / "file").write_text("x")
+    complains(capsys, "plot", str(run), "-o", str(tmp_path / "file"), says="exists")
+    complains(capsys, "report", str(run), "-o", str(tmp_path), says="directory")
+    complains(capsys, "export", str(run), "-o", str(tmp_path / "no" / "x.csv"), says="No such file")
+    complains(capsys, "plot", "x" * 5000, says="too long")
+
+
+def test_figures_are_written_in_the_format_asked_for(run, tmp_path, capsys):
+    assert main(["plot", str(run), "-o", str(tmp_path), "--format", "svg"]) == 0
+    first = (tmp_path / "pareto.svg").read_bytes()
+    assert first.startswith(b"<?xml")
+    assert main(["plot", str(run), "-o", str(tmp_path), "--format", "svg"]) == 0
+    assert (tmp_path / "pareto.svg").read_bytes() == first
+    assert main(["plot", str(run), "--format", "doc"]) == 2
+
+
 def test_debug_shows_where_an_error_arose():
     with pytest.raises(InputError):
         main(["run", "no-such-scenario", "--debug"])

@@ -154,7 +154,7 @@ def test_the_report_stands_alone(results, choice, tmp_path):
     # The objective is explained where its values stand; words read from the left; what a figure
     # shows is said to those who cannot see it.
     assert "logarithm of the geometric mean of latency and area" in text
-    assert '<td class="words">weight_stationary</td>' in text
+    assert '<dd>weight_stationary</dd>' in text
     assert 'alt="pareto: Every design evaluated' in text
 
 
