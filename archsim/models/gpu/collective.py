@@ -3,7 +3,9 @@
 NCCL's ring passes ``n - 1`` times (all-gather, reduce-scatter) or ``2 (n - 1)`` times (all-reduce)
 the share ``1 / n`` of the message around. Each of its protocols has a start, a latency a step and a
 share of the link's rate: few bytes at once with flags beside the data (``low_latency``), more at
-once, and large buffers with synchronisation between them (``simple``); the cheapest runs. A switch
+once, and large buffers with synchronisation between them (``simple``); the cheapest runs. Small
+messages pass through one channel (a thread block each); from ``CHANNEL_BYTES`` of traffic on there
+are several, which start later and whose steps wait for the slowest. A switch
 that adds up (NVLink SHARP) needs every byte once, at ``n >= 8`` where NCCL uses it. In an
 all-to-all every pair exchanges directly. A tree halves the members per step. Expert dispatch and
 combine (DeepEP) start once and are bound by the link.
@@ -28,13 +30,20 @@ ALGORITHMS = ("auto", "ring", "tree", "switch", "custom")
 #: What one thread block of a custom all-reduce moves at once: 512 threads with 16 bytes each. Its
 #: barrier with the peers costs more where other blocks wait for theirs.
 BLOCK_BYTES = 8192.0
+#: Traffic of a collective from which on NCCL gives it several channels (``MinTrafficPerChannel`` in
+#: ``src/enqueue.cc`` of NCCL 2.27); an all-reduce's traffic counts twice its message.
+CHANNEL_BYTES = 32768.0
 #: NCCL reduces in the switch from this many members on.
 SWITCH_MEMBERS = 8
 
 
-def _protocols(p: dict[str, float], steps: Floats, wire: Floats, rate: Floats) -> Floats:
+def _protocols(
+    p: dict[str, float], steps: Floats, wire: Floats, rate: Floats, traffic: Floats
+) -> Floats:
     """Cheapest of the protocols for a number of steps and bytes through one member's link."""
-    few = steps * p["low_latency_step_s"] + wire / (rate * p["low_latency_efficiency"])
+    several = p["channels_start_s"] + steps * p["channels_step_s"]
+    few = steps * p["low_latency_step_s"] + np.where(traffic >= CHANNEL_BYTES, several, 0.0)
+    few = few + wire / (rate * p["low_latency_efficiency"])
     more = p["medium_start_s"] + steps * p["medium_step_s"] + wire / (rate * p["medium_efficiency"])
     bulk = p["simple_start_s"] + steps * p["simple_step_s"] + wire / (rate * p["simple_efficiency"])
     return p["start_s"] + np.minimum(few, np.minimum(more, bulk))
@@ -99,13 +108,14 @@ def evaluate_collective(
         latency = p[f"{kind}_start_s"] + hop + share / (rate * p[f"{kind}_efficiency"])
     elif kind == "all_to_all":
         wire, steps = share, np.ones_like(n)
-        few = p["low_latency_step_s"] + share / (rate * p["low_latency_efficiency"])
+        few = p["exchange_step_s"] + share / (rate * p["low_latency_efficiency"])
         bulk = p["medium_start_s"] + p["exchange_start_s"] + share / (rate * p["simple_efficiency"])
         latency = p["start_s"] + hop + np.minimum(few, bulk)
     else:
         wire = share * (2.0 if kind == "all_reduce" else 1.0)
         steps = (n - 1) * (2.0 if kind == "all_reduce" else 1.0)
-        latency = _protocols(p, steps, wire, rate) + steps * hop
+        traffic = size * (2.0 if kind == "all_reduce" else 1.0)
+        latency = _protocols(p, steps, wire, rate, traffic) + steps * hop
         if kind == "all_reduce":
             latency, wire = _all_reduce(p, device, algorithm, n, size, rate, hop, latency, wire)
     latency = np.where(n > 1, latency, 0.0)
@@ -126,7 +136,7 @@ def _all_reduce(
     # where links have a rate, every byte goes to the switch and the sum comes back
     switch = p["start_s"] + p["switch_start_s"] + 2 * hop + size / (rate * p["switch_efficiency"])
     depth = 2.0 * np.ceil(np.log2(np.maximum(n, 2)))
-    tree = _protocols(p, depth, 2.0 * size, rate) + depth * hop
+    tree = _protocols(p, depth, 2.0 * size, rate, 2.0 * size) + depth * hop
     if algorithm == "tree":
         return tree, 2.0 * size
     if algorithm == "switch":
