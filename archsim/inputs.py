@@ -154,7 +154,7 @@ def validate(data: Any, model: type[Model], source: object = "<data>") -> Model:
             raise InputError(
                 "no such field" + more,
                 source=source,
-                field=".".join(str(part) for part in first["loc"][:-1]) or None,
+                field=field,
                 found=str(first["loc"][-1]),
                 expected=", ".join(known) or None,
             ) from None

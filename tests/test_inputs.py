@@ -16,7 +16,7 @@ from archsim.inputs import MAX_YAML_BYTES, read_text
 @pytest.mark.parametrize(
     ("right", "wrong", "place"),
     [
-        ("technology_nm", "technolgy_nm", "t.yaml: no such"),
+        ("technology_nm", "technolgy_nm", "t.yaml: technolgy_nm"),
         ("lanes", "lane", "engines.simd"),
         ("axis: x", "axes: x", "slots.columns"),
         ("channels", "chanels", "tiers.dram"),

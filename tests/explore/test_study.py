@@ -221,7 +221,7 @@ def test_a_scenario_is_no_study():
         ({"sweeps": {"ant_colony": {"ants": list(range(1, 6000))}}}, "too many agents"),
         ({"base": {**STUDY["base"], "memory": "none"}}, "no such DRAM"),
         ({"seeds": 0}, "greater than or equal"),
-        ({"seats": 1}, "Extra inputs"),
+        ({"seats": 1}, "no such field"),
     ],
 )
 def test_wrong_studies_are_refused(change, message, tmp_path):

@@ -34,7 +34,7 @@ def test_values_inside_a_block_are_changed_for_a_machine_not_a_batch():
         ("{action: skip, target: input", "{action: jump, target: input", "skip"),
         ("when_zero: [weight]", "when_zero: [output]", "input"),
         ("when_zero: [weight]", "when_zero: [input]", "other operands"),
-        ("formats: {weight: [bitmask]}", "formats: {weights: [bitmask]}", "not permitted"),
+        ("formats: {weight: [bitmask]}", "formats: {weights: [bitmask]}", "no such field"),
         ("formats: {weight: [bitmask]}", "formats: {weight: [bitmap]}", "bitmask"),
         ("{format: rle, bits: 5}", "{format: rle, bits: -1}", "greater"),
         ("keeps: [weight]", "keeps: [output]", "does not keep"),
