@@ -6,11 +6,12 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
-from pathlib import Path
 from typing import Any, Protocol
+
+from archsim.explore.jobs import Event, Job
 
 #: Libraries that start a thread pool of their own; one thread each, runs are the parallel unit.
 _SINGLE_THREADED = (
@@ -20,48 +21,8 @@ _SINGLE_THREADED = (
     "VECLIB_MAXIMUM_THREADS",
     "NUMEXPR_NUM_THREADS",
 )
-
-
-@dataclass(frozen=True)
-class Job:
-    """All a worker has to know to carry out one run; plain data, so it can travel.
-
-    Attributes:
-        run: Id of the run in the store.
-        agent: Name or ``file.py:Class``.
-        options: The agent's options.
-        seed: Seed of the agent and the environment.
-        budget: Evaluations the agent may ask for.
-        scenario: Path of the scenario file.
-        store: Path of the store, for reading designs already evaluated.
-        threads: Threads the cost model may use.
-        metrics: Names of the numbers to send back, in order.
-    """
-
-    run: int
-    agent: str
-    options: Mapping[str, Any]
-    seed: int
-    budget: int
-    scenario: Path
-    store: Path
-    threads: int
-    metrics: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Event:
-    """Something a worker reports.
-
-    Attributes:
-        run: Id of the run.
-        kind: ``batch`` (payload: `store.Batch`), ``done`` (payload: evaluations in all) or
-            ``failed`` (payload: error in one line, details).
-    """
-
-    run: int
-    kind: str
-    payload: Any
+#: Seconds a process whose run is over has to end by itself.
+LAST_STEPS_S = 10.0
 
 
 class Executor(Protocol):
@@ -178,7 +139,14 @@ class LocalExecutor:
         return [event for event in events if event.kind != "failed"]
 
     def close(self) -> None:
-        """End every process still alive."""
+        """End every process still alive; one that has said its last word ends by itself.
+
+        Cut off on its way out, it would leave behind what it was about to give back (the named
+        semaphore of Numba's threads).
+        """
+        for worker in self._workers.values():
+            if worker.finished:
+                worker.process.join(LAST_STEPS_S)
         for worker in self._workers.values():
             worker.process.terminate()
         for worker in self._workers.values():

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from archsim.errors import ArchsimError
-from archsim.explore.executor import Event, Job
+from archsim.explore.jobs import Event, Job
 from archsim.explore.records import Batch
 from archsim.explore.store import Store
 
@@ -87,7 +87,7 @@ class Outbox:
         try:
             self._connection.send(Event(self._job.run, kind, payload))
         except OSError:
-            os._exit(1)  # The runner is gone; nobody could store what follows.
+            _end(1)  # The runner is gone; nobody could store what follows.
 
     def finish(self, kind: str, payload: Any = None) -> None:
         """Send what is left, then how the run ended."""
@@ -111,7 +111,18 @@ class Outbox:
                     return
                 self._send_rows()
                 if ready:
-                    os._exit(0)
+                    _end(0)
+
+
+def _end(status: int) -> None:
+    """End the process now, whatever the main thread does, but give back named semaphores.
+
+    Numba's thread pool has one, which the system keeps if nobody removes it.
+    """
+    from multiprocessing import util
+
+    util._run_finalizers(0)  # type: ignore[attr-defined]
+    os._exit(status)
 
 
 def main(job: Job, connection: Connection) -> None:
