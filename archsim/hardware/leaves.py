@@ -7,7 +7,7 @@ import types
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Any, Literal, Protocol, Union, get_args, get_origin
 
 import annotated_types
 from pydantic import BaseModel
@@ -46,6 +46,19 @@ class Leaf:
     optional: bool = False
     structural: bool = False
     description: str = ""
+
+
+class HasLeaves(Protocol):
+    """A machine, as far as its leaf values go; hashable."""
+
+    @property
+    def name(self) -> str:
+        """Its name, for errors."""
+
+    def leaves(self) -> Mapping[str, Leaf]:
+        """Its values by dotted path."""
+
+    def __hash__(self) -> int: ...
 
 
 @lru_cache(maxsize=256)

@@ -10,14 +10,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from archsim.errors import InputError
-from archsim.hardware.leaves import Leaf, unknown_path
-from archsim.hardware.machine import Machine
+from archsim.hardware.leaves import HasLeaves, Leaf, unknown_path
 from archsim.hardware.scaling import Process
 from archsim.hardware.table import Floats
 
 
 @lru_cache(maxsize=64)
-def _base_arrays(machine: Machine) -> dict[str, NDArray[Any]]:
+def _base_arrays(machine: HasLeaves) -> dict[str, NDArray[Any]]:
     """Every leaf of a machine as an array of length 1; enums as indices, absent values as NaN."""
     arrays: dict[str, NDArray[Any]] = {}
     for path, leaf in machine.leaves().items():
@@ -31,7 +30,7 @@ def _base_arrays(machine: Machine) -> dict[str, NDArray[Any]]:
 
 @lru_cache(maxsize=64)
 def _base_parts(
-    machine: Machine, engine: str
+    machine: HasLeaves, engine: str
 ) -> dict[str, tuple[dict[str, Floats], tuple[str, ...]]]:
     """Parts of a machine as its file says, filled as needed: figures, and what is wrong there."""
     return {}
@@ -46,7 +45,7 @@ class Values:
         overrides: Values by dotted path.
     """
 
-    def __init__(self, machine: Machine, engine: str, overrides: Mapping[str, ArrayLike]) -> None:
+    def __init__(self, machine: HasLeaves, engine: str, overrides: Mapping[str, ArrayLike]) -> None:
         self.leaves = machine.leaves()
         self._base = _base_arrays(machine)
         self._parts = _base_parts(machine, engine)

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from archsim.errors import InputError
+from archsim.space.encodings import Encodings
 
 if TYPE_CHECKING:
     import gymnasium
 
-    from archsim.space.design_space import DesignSpace
 
 ENCODINGS: tuple[str, ...] = ("multidiscrete", "discrete", "box", "dict")
 
@@ -30,8 +30,8 @@ def _unknown(encoding: object) -> InputError:
     )
 
 
-def action_space(space: DesignSpace, encoding: str) -> gymnasium.Space:
-    """See :meth:`DesignSpace.action_space`."""
+def action_space(space: Encodings, encoding: str) -> gymnasium.Space:
+    """See :meth:`archsim.space.DesignSpace.action_space`."""
     from gymnasium import spaces
 
     match encoding:
@@ -53,8 +53,8 @@ def action_space(space: DesignSpace, encoding: str) -> gymnasium.Space:
     raise _unknown(encoding)
 
 
-def to_action(space: DesignSpace, indices: Any, encoding: str) -> Any:
-    """See :meth:`DesignSpace.to_action`."""
+def to_action(space: Encodings, indices: Any, encoding: str) -> Any:
+    """See :meth:`archsim.space.DesignSpace.to_action`."""
     indices = space.check_indices(indices)
     match encoding:
         case "multidiscrete":
@@ -69,8 +69,8 @@ def to_action(space: DesignSpace, indices: Any, encoding: str) -> Any:
     raise _unknown(encoding)
 
 
-def from_action(space: DesignSpace, action: Any, encoding: str) -> np.ndarray:
-    """See :meth:`DesignSpace.from_action`."""
+def from_action(space: Encodings, action: Any, encoding: str) -> np.ndarray:
+    """See :meth:`archsim.space.DesignSpace.from_action`."""
     match encoding:
         case "multidiscrete":
             return space.check_indices(action)

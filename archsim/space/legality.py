@@ -14,6 +14,7 @@ from typing import Protocol
 import numpy as np
 
 from archsim.errors import InputError
+from archsim.space.encodings import IntArray
 from archsim.space.expressions import Box, Constraint
 from archsim.space.parameter import Parameter
 
@@ -23,7 +24,6 @@ _CHUNK = 2**18
 _SEARCH_NODES = 20_000
 _REJECTION_ROUNDS = 16
 
-IntArray = np.ndarray
 BoolArray = np.ndarray
 
 
