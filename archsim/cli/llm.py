@@ -13,6 +13,9 @@ MachineName = Annotated[str, typer.Option("--machine", "-m", help="Name (sn40lx8
 PlanText = Annotated[
     str | None, typer.Option(help="E.g. tp8, tp8+unfused; default all devices as tp.")
 ]
+BitsText = Annotated[
+    str | None, typer.Option("--bits", help="Of weights/activations/cache, e.g. 4/16/8 or 8.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -50,6 +53,10 @@ def experts(
     pulling: Annotated[
         int | None, typer.Option(min=1, help="Devices whose links carry a copy; default all.")
     ] = None,
+    router_tokens: Annotated[
+        int, typer.Option(min=1, help="Tokens in which the router names an expert.")
+    ] = 1,
+    bits: BitsText = None,
     as_json: Json = False,
 ) -> None:
     """A router and many experts (whole models) in a large tier; those used last are at hand (LRU).
@@ -58,6 +65,7 @@ def experts(
     """
     import numpy as np
 
+    from archsim.cli.language import _bits
     from archsim.system.llm.composition import evaluate_experts, zipf_shares
 
     shares = zipf_shares(count, skew)
@@ -68,7 +76,7 @@ def experts(
     cost = evaluate_experts(
         model, chip, experts=count, home=home, router=router, plan=laid, batch=batch,
         prompt=prompt, tokens=tokens, missing=missing, shares=shares, requests=drawn, ahead=ahead,
-        pulling=pulling,
+        pulling=pulling, router_tokens=router_tokens, bits=_bits(bits),
     )  # fmt: skip
     extra = {"latency_s": cost.latency_s, "fits": cost.fits, "spills": cost.spills,
              "parts_s": cost.parts_s(), "tokens_per_s": cost.tokens_per_s}  # fmt: skip
@@ -89,9 +97,15 @@ def train(
     states: Annotated[
         str | None, typer.Option(help="Tier of the optimizer's states; the host updates them.")
     ] = None,
+    resident: Annotated[
+        float, typer.Option(help="Share of the states that stay on the devices (TwinFlow).")
+    ] = 0.0,
     device_share: Annotated[
         float, typer.Option(help="Share of updates the devices make, fetching states.")
     ] = 0.0,
+    blocking: Annotated[
+        bool, typer.Option("--blocking", help="Wait for every copy of gradients to the host.")
+    ] = False,
     activations: Annotated[
         str | None, typer.Option(help="Tier kept activations move to and from.")
     ] = None,
@@ -101,21 +115,31 @@ def train(
     dual: Annotated[
         bool, typer.Option("--dual", help="Experts' exchange beside another micro-batch's work.")
     ] = False,
+    bits: Annotated[
+        str | None, typer.Option(help="Of weights and gradients/activations, e.g. 8/16 or 16.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """A training step: passes, update, and where weights, states and activations lie.
 
     `archsim train -w llama-2-7b -m h100x8 --batch 64 --plan dp8 --zero 3 --states host_dram`
     """
+    from archsim.cli.language import _bits
+    from archsim.errors import InputError
     from archsim.system.llm.training import Training, evaluate_training
 
+    if bits is not None and bits.count("/") > 1:
+        raise InputError("training keeps no cache", source="--bits", found=bits,
+                         expected="8/16, of weights and activations")  # fmt: skip
     chip, laid = _machine_and_plan(machine, plan)
     how = Training(
         zero=zero, rematerialise=not keep, schedule=schedule, states=states,
-        device_share=device_share, activations=activations, overlap=not serial,
-        dual=dual,
+        resident=resident, device_share=device_share, blocking=blocking, activations=activations,
+        overlap=not serial, dual=dual,
     )  # fmt: skip
-    cost = evaluate_training(model, chip, batch=batch, context=context, plan=laid, how=how)
+    cost = evaluate_training(
+        model, chip, batch=batch, context=context, plan=laid, how=how, bits=_bits(bits)
+    )
     extra = {"latency_s": cost.latency_s, "fits": cost.fits, "tokens_per_s": cost.tokens_per_s}
     _show(cost, extra, as_json)
 

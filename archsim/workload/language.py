@@ -56,11 +56,18 @@ class LanguageModel:
         return self.parameters - idle
 
     @cached_property
+    def active_read_parameters(self) -> int:
+        """As ``active_parameters``, without a token embedding that only one row is read of."""
+        return self.active_parameters - (0 if self.architecture.tied else self._held("embedding"))
+
+    @cached_property
     def active_layer_parameters(self) -> int:
         """As ``active_parameters``, without the token embedding and the output projection."""
-        ends = ("embedding.weight", "head.weight")
-        found = (self._smallest.tensors.get(name) for name in ends)
-        return self.active_parameters - sum(tensor.elements for tensor in found if tensor)
+        return self.active_parameters - self._held("embedding") - self._held("head")
+
+    def _held(self, end: str) -> int:
+        tensor = self._smallest.tensors.get(f"{end}.weight")
+        return tensor.elements if tensor else 0
 
     @property
     def _experts(self) -> dict[int, Experts]:

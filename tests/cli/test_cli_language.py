@@ -135,3 +135,26 @@ def test_experts_and_training_are_priced(capsys):
     assert found["latency_s"] > found["update_s"] > found["forward_s"]
     assert main([*words, "--device-share", "2"]) == 2
     assert "a share" in capsys.readouterr().err
+
+
+def test_experts_and_training_take_bits_apart(capsys):
+    experts = ["experts", "-w", "llama-2-7b", "-m", "h100x8", "-n", "9", "--home", "host_dram"]
+    train = ["train", "-w", "llama-2-7b", "-m", "h100x8", "--batch", "8", "--plan", "dp8"]
+    found = {}
+    for words, bits in ((experts, "16"), (experts, "8/16/16"), (train, "16"), (train, "8/16")):
+        assert main([*words, "--bits", bits, "--json"]) == 0
+        found[words[0], bits] = json.loads(capsys.readouterr().out)
+    full, narrow = found["experts", "16"], found["experts", "8/16/16"]
+    assert 0.5 < narrow["expert_bytes"] / full["expert_bytes"] < 0.53
+    full, narrow = found["train", "16"], found["train", "8/16"]
+    for what in ("weights", "gradients"):
+        assert narrow["memory_bytes"][what] == full["memory_bytes"][what] / 2
+    assert narrow["memory_bytes"]["activations"] == full["memory_bytes"]["activations"]
+    assert main([*train, "--bits", "8/16/4"]) == 2
+    assert "no cache" in capsys.readouterr().err
+    away = [*train, "--zero", "3", "--states", "host_dram"]
+    assert main([*away, "--resident", "0.2", "--blocking", "--json"]) == 0
+    blocked = json.loads(capsys.readouterr().out)
+    assert main([*away, "--resident", "0.2", "--json"]) == 0
+    assert blocked["backward_s"] > json.loads(capsys.readouterr().out)["backward_s"]
+    assert main([*experts, "--router-tokens", "20"]) == 0

@@ -17,7 +17,7 @@ from archsim.system.llm.composition import (
     zipf_shares,
 )
 from archsim.system.llm.tiers import tier_path
-from archsim.workload import load_model
+from archsim.workload import Bits, load_model
 
 
 def run(machine="sn40lx8", **options):
@@ -62,6 +62,33 @@ def test_parts_sum_and_copies_are_paid_by_those_who_wait():
     decode = evaluate_step("llama-2-7b", "sn40lx8", context=np.arange(1025, 1044), plan="tp8")
     assert always.decode_s == pytest.approx(decode.latency_s.sum())
     assert run(tokens=1).decode_s == 0
+
+
+def test_a_router_that_writes_names_decodes_for_all_prompts_at_once():
+    for batch in (1, 6):
+        reads, writes = (run(batch=batch, router_tokens=n) for n in (1, 9))
+        steps = evaluate_step(
+            "llama-2-7b", "sn40lx8", batch=batch, context=np.arange(1025, 1033), plan="tp8"
+        )
+        assert writes.router_s == pytest.approx(reads.router_s + steps.latency_s.sum())
+        assert writes.latency_s == pytest.approx(reads.latency_s + steps.latency_s.sum())
+        assert writes.energy_j == pytest.approx(reads.energy_j + steps.energy_j.sum())
+        assert writes.run_s == reads.run_s
+        assert writes.slots <= reads.slots
+
+
+def test_bits_of_weights_and_caches_are_told_apart():
+    plain = run("h100x8", home="host_dram", batch=2)
+    weights, cache = (
+        run("h100x8", home="host_dram", batch=2, bits=bits)
+        for bits in (Bits(8, 16, 16), Bits(16, 16, 8))
+    )
+    table = 2 * 2 * 32000 * 4096  # both tables stay at the activations' bits
+    assert weights.expert_bytes == pytest.approx((plain.expert_bytes + table) / 2, rel=1e-3)
+    assert weights.switch_s < 0.52 * plain.switch_s
+    assert weights.slots > 1.9 * plain.slots
+    assert cache.switch_s == plain.switch_s
+    assert cache.decode_s < plain.decode_s
 
 
 @given(st.integers(1, 9), st.floats(0, 1), st.integers(1, 40))
@@ -127,6 +154,10 @@ def test_requests_are_walked_exactly():
         ({"shares": [-1.0] * 150}, "none negative"),
         ({"shares": [0.0] * 150}, "must be asked for"),
         ({"pulling": 0}, "positive whole"),
+        ({"pulling": 1.5}, "positive whole"),
+        ({"prompt": 0}, "positive whole"),
+        ({"batch": True}, "positive whole"),
+        ({"router_tokens": 0}, "positive whole"),
     ],
 )
 def test_a_mistake_is_named(options, words):

@@ -10,7 +10,7 @@ from archsim.hardware import load_machine
 from archsim.models.gpu.attention import equal_share, fixed_rounds, flash_parts
 from archsim.system.llm import evaluate_step
 from archsim.validate import COMPARISONS, papers
-from archsim.validate.papers import deepseek, gpipe, ladder, lean, models
+from archsim.validate.papers import deep_optimizer, deepseek, gpipe, ladder, lean, models, sn40l
 from archsim.workload import load_model
 
 
@@ -104,6 +104,15 @@ def test_a_core_is_half_a_chip():
     assert costs[0] == pytest.approx(2 * costs[1])
 
 
+def test_steps_with_states_in_host_memory_are_those_logged():
+    # parameters to the digit; H100's host was calibrated on smaller models only
+    found = {row.figure: row for row in deep_optimizer.rows()}
+    assert found["parameters of the 20B"].met
+    steps = [row for name, row in found.items() if name.startswith("20B on four H100, step")]
+    assert len(steps) == 6
+    assert all(row.met for row in steps), steps
+
+
 def test_a_miss_is_printed_as_a_miss(capsys, monkeypatch):
     assert "papers" in COMPARISONS
     good = papers.Row("A", "near", 100.0, 109.0, cause="never printed")
@@ -118,6 +127,30 @@ def test_a_miss_is_printed_as_a_miss(capsys, monkeypatch):
     assert "1 of 2 met. Not computed:" in lines
     monkeypatch.setattr(lean, "rows", lambda: iter([good]))
     assert papers.validate_papers(only="lean")
+
+
+def test_what_is_not_published_is_varied_beside_the_row(capsys, monkeypatch):
+    one = papers.Row("A", "short", 100.0, 80.0, "x", spread=(130.0, 90.0), over="roads of any kind")
+    two = papers.Row("A", "long", 7.0, 7.0, least=5.0, spread=(6.0,), over="roads of any kind")
+    assert not one.met
+    assert one.spans == "80 to 130"
+    assert papers.Row("A", "plain", 1.0, 1.0).spans == ""
+    monkeypatch.setattr(lean, "rows", lambda: iter([one, two]))
+    assert not papers.validate_papers(only="lean")
+    lines = capsys.readouterr().out.splitlines()
+    at = lines.index("  over roads of any kind, which is not published, ours spans")
+    assert lines[at + 1] == "    80 to 130 x (published 100): short"
+    assert lines[at + 2].split() == ["6", "to", "7", "(published", "5", "to", "7):", "long"]
+
+
+def test_overall_gains_span_the_published_ones_over_unpublished_lengths():
+    found = [row for row in sn40l.experts() if "overall" in row.figure]
+    assert len(found) == 8
+    for row in found:
+        low, high = min(row.spread), max(row.spread)
+        assert low <= row.ours <= high
+        assert row.ours in row.spread
+        assert high > low
 
 
 def test_families_are_the_modules_of_the_folder():

@@ -77,6 +77,16 @@ def test_active_parameters_are_those_published(name, published, tolerance):
     assert model(name).active_parameters == pytest.approx(published, rel=tolerance)
 
 
+def test_deepseek_counts_the_row_of_its_embedding_that_is_read():
+    # README_WEIGHTS.md beside the weights: 36.6B, with the output head, without the embedding
+    found = model("deepseek-v3")
+    assert found.active_read_parameters == found.active_parameters - 129280 * 7168
+    assert found.active_read_parameters == pytest.approx(36.6e9, rel=0.05 / 36.6)
+    assert found.active_layer_parameters == found.active_read_parameters - 129280 * 7168
+    tied = model("glam-64b-64e")  # read whole as the output projection
+    assert tied.active_read_parameters == tied.active_parameters
+
+
 def test_minimax_counts_its_active_parameters_without_embeddings():
     # 45.9e9 published (arXiv 2501.08313); with both tables of 200064 x 6144 it is 48.4e9.
     found = model("minimax-text-01")

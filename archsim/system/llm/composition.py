@@ -39,7 +39,7 @@ class ExpertsCost:
         home_capacity_bytes, home_needed_bytes: Of that tier, the whole machine.
         expert_bytes: Weights of one expert, all devices together.
         missing: Share of prompts whose expert has to be copied first.
-        router_s: One step of the router for the batch.
+        router_s: The router on the batch.
         switch_s: Copying one expert.
         prefill_s, decode_s: Of one prompt: reading it, and all further tokens.
         latency_s: Of the batch: the router, then prompt after prompt.
@@ -144,12 +144,13 @@ def evaluate_experts(
     requests: Sequence[int] | None = None,
     ahead: bool = False,
     pulling: int | None = None,
+    router_tokens: int = 1,
     bits: Bits | None = None,
 ) -> ExpertsCost:
     """Time, energy and places of a composition of equal experts.
 
-    The router reads all prompts of a batch at once; then each is answered by its expert, one after
-    the other. Running out of memory is a result.
+    The router works on all prompts of a batch at once; then each is answered by its expert, one
+    after the other. Running out of memory is a result.
 
     Args:
         expert: Every expert's model.
@@ -168,6 +169,8 @@ def evaluate_experts(
         ahead: Copy the next prompt's expert while the current one runs.
         pulling: Devices whose ways carry a copy, evenly; default all of the plan. (With fewer, the
             others get their part over the faster links between devices, which is not added.)
+        router_tokens: Tokens in which the router names an expert; the first one comes with reading
+            the prompts, so that 1 is a router that classifies.
         bits: Bits an element.
 
     Raises:
@@ -178,11 +181,12 @@ def evaluate_experts(
         >>> cost.fits, cost.spills, 13e-3 < cost.switch_s < 15e-3
         (True, True, True)
     """
-    for name, value in {"experts": experts, "batch": batch, "tokens": tokens}.items():
+    counts = {"experts": experts, "batch": batch, "prompt": prompt, "tokens": tokens,
+              "pulling": 1 if pulling is None else pulling,
+              "router_tokens": router_tokens}  # fmt: skip
+    for name, value in counts.items():
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise InputError("must be a positive whole number", field=name, found=value)
-    if pulling is not None and (isinstance(pulling, bool) or pulling < 1):
-        raise InputError("must be a positive whole number", field="pulling", found=pulling)
     if missing is not None and not 0 <= missing <= 1:
         raise InputError("must be a share", field="missing", found=missing, expected="0 to 1")
     found = load_machine(machine) if isinstance(machine, str) else machine
@@ -199,7 +203,7 @@ def evaluate_experts(
 
     of = Composition(
         model, guide, experts, home, prompt, tokens, ahead=ahead, pulling=pulling,
-        missing=waiting if missing is None else missing,
+        missing=waiting if missing is None else missing, router_tokens=router_tokens,
     )  # fmt: skip
     cost = evaluate_compositions(of, found, batch=batch, plan=plan, bits=bits)
     held = float(cost.reading.memory_bytes["weights"][0]) * plan.devices

@@ -44,6 +44,8 @@ class Composition:
         missing: Share of prompts whose expert is not at hand, or a function that gives it for a
             number of experts at hand; None is LRU in the long run.
         pulling: Devices whose ways carry a copy; None is all of the plan.
+        router_tokens: Tokens in which the router names an expert; the first one comes with reading
+            the prompts.
     """
 
     expert: LanguageModel
@@ -56,6 +58,7 @@ class Composition:
     ahead: bool = False
     missing: float | Callable[[int], float] | None = None
     pulling: int | None = None
+    router_tokens: int = 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,11 +141,16 @@ def evaluate_compositions(
     common: dict[str, Any] = {"phase": "prefill", "context": of.prompt, "strict": False}
     routing = evaluate_step(of.router, ready, batch=sizes, plan=plans, **common)
     reading = evaluate_step(of.expert, ready, plan=plans, **common)
-    answered_s, answered_j, answered_held = _answers(of, ready, plans, given, rows)
+    answered_s, answered_j, own_held = _answers(
+        of.expert, of.prompt, of.tokens, np.ones(1), ready, plans, given, rows
+    )
+    named_s, named_j, guide_held = _answers(
+        of.router, of.prompt, of.router_tokens, sizes, ready, plans, given, rows
+    )
     node = ready.node
     steps = (routing, reading)
     own, guide = reading.memory_bytes["weights"], routing.memory_bytes["weights"]
-    beside = answered_held
+    beside = np.maximum(own_held, guide_held)
     for step in steps:
         beside = np.maximum(beside, step.memory_bytes["cache"] + step.memory_bytes["workspace"])
     capacity = reading.capacity_bytes
@@ -163,9 +171,10 @@ def evaluate_compositions(
         answered = first + (sizes - 1.0) * each + run
     else:
         answered = sizes * (first + run)
-    latency = routing.latency_s + answered
-    energy = routing.energy_j + sizes * (reading.energy_j + answered_j + missing * switch_j)
-    parts = {"router": routing.latency_s, "copies": sizes * first,
+    named_s, named_j = routing.latency_s + named_s, routing.energy_j + named_j
+    latency = named_s + answered
+    energy = named_j + sizes * (reading.energy_j + answered_j + missing * switch_j)
+    parts = {"router": named_s, "copies": sizes * first,
              "prefill": sizes * reading.latency_s, "decode": sizes * answered_s}  # fmt: skip
     parts["hidden"] = latency - sum(parts.values())
     devices, tier = plans.devices, node.tiers[of.home]
@@ -195,12 +204,19 @@ def evaluate_compositions(
 
 
 def _answers(
-    of: Composition, ready: Resolved, plans: Plans, given: Mapping[str, NDArray[Any]], rows: int
+    model: LanguageModel,
+    prompt: int,
+    tokens: int,
+    batch: Floats,
+    ready: Resolved,
+    plans: Plans,
+    given: Mapping[str, NDArray[Any]],
+    rows: int,
 ) -> tuple[Floats, Floats, Floats]:
-    """Seconds and joules of all further tokens of one prompt, and the most bytes they need."""
-    if of.tokens < 2:
+    """Seconds and joules of all further tokens of so many prompts, and the most bytes they need."""
+    if tokens < 2:
         return np.zeros(rows), np.zeros(rows), np.zeros(rows)
-    contexts = np.arange(of.prompt + 1, of.prompt + of.tokens)
+    contexts = np.arange(prompt + 1, prompt + tokens)
     many = len(contexts)
 
     def repeated(column: NDArray[Any]) -> NDArray[Any]:
@@ -210,7 +226,7 @@ def _answers(
         every = {path: repeated(values) for path, values in given.items()}
         ready = resolved(ready.machine, ready.pricer.bits, every)
     cost = evaluate_step(
-        of.expert, ready, context=np.tile(contexts, rows), strict=False,
+        model, ready, batch=repeated(batch), context=np.tile(contexts, rows), strict=False,
         plan=Plans({name: repeated(column) for name, column in plans.columns.items()}),
     )  # fmt: skip
     held = cost.memory_bytes["cache"] + cost.memory_bytes["workspace"]

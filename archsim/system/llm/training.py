@@ -176,7 +176,7 @@ def evaluate_training(
         context: Tokens of each.
         plan: Degrees of parallelism.
         how: Where things lie, and schedules.
-        bits: Of weights (and gradients) and activations.
+        bits: Of weights (and gradients) and activations, as which keys and values are kept.
 
     Raises:
         InputError: What ``evaluate_step`` refuses, no such tier, or no way to it.
@@ -210,6 +210,7 @@ class _Step:
         self, model: LanguageModel, machine: Machine, plan: Plan, how: Training, bits: Bits,
         batch: int, context: int,
     ) -> None:  # fmt: skip
+        bits = replace(bits, kv=bits.activation)  # no cache in training
         self.model, self.machine, self.plan, self.how, self.bits = model, machine, plan, how, bits
         self.node: NodeTable = resolve_node(machine)
         self.pricer: Roofline = pricer_for(machine, self.node, bits)
@@ -220,7 +221,8 @@ class _Step:
             plan=replace(plan, pipeline=1, micro_batches=1), bits=bits,
         )  # fmt: skip
         # All stages have to exist, though one is priced.
-        evaluate_step(model, machine, phase="prefill", batch=many, context=context, plan=plan)
+        evaluate_step(model, machine, phase="prefill", batch=many, context=context, plan=plan,
+                      bits=bits)  # fmt: skip
         self.layers = len(model.architecture.layers)
         self.rows = -(-many // plan.data) * context
         # Of one stage's device: what all groups hold alike, before ZeRO, and experts, which are

@@ -94,6 +94,10 @@ def validate_papers(only: str | None = None) -> bool:
             print(table(HEADS, [_line(row) for row in mine]))
             for cause in dict.fromkeys(row.cause for row in mine if row.cause and not row.met):
                 print(f"  missed: {cause}")
+            for over in dict.fromkeys(row.over for row in mine if row.spread):
+                print(f"  over {over}, which is not published, ours spans")
+                for row in (row for row in mine if row.spread and row.over == over):
+                    print(f"    {row.spans} {row.unit} (published {row.shown}): {row.figure}")
         met, count = met + sum(row.met for row in rows), count + len(rows)
     print(f"\n{met} of {count} met.{' Not computed:' if left_out else ''}")
     for what, reason in left_out:

@@ -23,6 +23,9 @@ class Row:
         allowed: Share of the published value that ours may be off by.
         least: Where a range is published, its lower end (``published`` is the upper one).
         cause: Why ours is off, where it is and that is understood.
+        spread: Ours at values of a quantity that is not published, where that matters; whether the
+            row is met goes by ``ours`` alone.
+        over: That quantity and its values.
     """
 
     paper: str
@@ -33,6 +36,8 @@ class Row:
     allowed: float = ALLOWED
     least: float | None = None
     cause: str = ""
+    spread: tuple[float, ...] = ()
+    over: str = ""
 
     @property
     def error(self) -> float:
@@ -46,6 +51,14 @@ class Row:
         """The published figure, or its range."""
         upper = f"{self.published:.6g}"
         return upper if self.least is None else f"{self.least:.6g} to {upper}"
+
+    @property
+    def spans(self) -> str:
+        """From where to where ours goes over what is not published; empty where nothing is."""
+        if not self.spread:
+            return ""
+        ends = min(*self.spread, self.ours), max(*self.spread, self.ours)
+        return " to ".join(f"{end:.6g}" for end in ends)
 
     @property
     def met(self) -> bool:
