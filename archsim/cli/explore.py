@@ -12,6 +12,7 @@ def register(app: typer.Typer) -> None:
     """Add the commands of this module."""
     app.command(rich_help_panel="Explore")(run)
     app.command("check-agent", rich_help_panel="Explore")(check_agent)
+    app.command("check-problem", rich_help_panel="Explore")(check_problem)
 
 
 def run(
@@ -120,3 +121,29 @@ def check_agent(
     from archsim.testing import check_agent as check
 
     typer.echo(str(check(agent)))
+
+
+def check_problem(
+    problem: Annotated[
+        str, typer.Argument(help="module:Class of your cost model, a scenario file or name.")
+    ],
+    designs: Annotated[int, typer.Option(help="Designs to draw.")] = 256,
+    law: Annotated[
+        list[str] | None,
+        typer.Option(help="PARAMETER:METRIC that must not grow with it (repeatable)."),
+    ] = None,
+) -> None:
+    """Check a cost model of your own, and say in words what is wrong with it."""
+    from archsim.errors import InputError
+    from archsim.testing import check_problem as check
+
+    laws: dict[str, list[str]] = {}
+    for text in law or ():
+        parameter, colon, metric = text.rpartition(":")
+        if not colon:
+            raise InputError(
+                "not a law", field="--law", found=text, expected="PARAMETER:METRIC, "
+                "e.g. link_bits:latency_s",
+            )  # fmt: skip
+        laws.setdefault(parameter, []).append(metric)
+    typer.echo(str(check(problem, designs=designs, never_worse=laws)))
