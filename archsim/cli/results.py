@@ -56,13 +56,26 @@ def report(
 def best(
     run: Directory,
     by: Annotated[str, typer.Option(help="Metric to minimise.")] = "objective",
+    machine: Annotated[
+        Path | None,
+        typer.Option("--machine", "-m", help="Write the accelerator chosen as a machine (.yaml)."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Print the chosen design, why it wins, and which limits bind."""
+    """Print the chosen design, why it wins, and which limits bind.
+
+    `archsim best demo -m chosen.yaml`, then `archsim evaluate -w resnet50 -m chosen.yaml --layers`
+    """
     from archsim.explore.best import choose
     from archsim.explore.results import Results
 
-    choice = choose(Results(run), by)
+    results = Results(run)
+    choice = choose(results, by)
+    if machine is not None:
+        from archsim.explore.design_cost import design_machine
+        from archsim.hardware import save_machine
+
+        save_machine(design_machine(results, choice.row), machine)
     if as_json:
         import json
 
@@ -71,6 +84,8 @@ def best(
     from archsim.explore.tables import choice_text
 
     choice_text(choice)
+    if machine is not None:
+        typer.echo(f"wrote {machine}")
 
 
 def export(

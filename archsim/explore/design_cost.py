@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from archsim.errors import InputError
 from archsim.explore.results import Results
 from archsim.explore.tables import standing_out
 
@@ -70,14 +71,32 @@ def design_costs(results: Results) -> list[DesignCost]:
         return [*made, shipped] if made else []
     if not hasattr(opened.problem, "machine"):
         return []
-    machine = opened.problem.machine
     costs = []
     for role, row in standing_out(results).items():
-        values = opened.space.machine_values(results.indices[row])
-        costs.append(design_cost(opened.problem, role, machine.with_values(values)))
+        costs.append(design_cost(opened.problem, role, design_machine(results, row)))
     if costs:
-        costs.append(design_cost(opened.problem, "machine as shipped", machine))
+        costs.append(design_cost(opened.problem, "machine as shipped", opened.problem.machine))
     return costs
+
+
+def design_machine(results: Results, row: int) -> Any:
+    """The `archsim.hardware.Machine` that a design of an accelerator is.
+
+    Args:
+        results: The run directory.
+        row: Row among the distinct designs.
+
+    Raises:
+        InputError: What is designed is no accelerator.
+    """
+    opened = results.problem
+    if not hasattr(opened.problem, "machine"):
+        raise InputError(
+            "only designs of accelerators are machines", source=results.directory,
+            found=opened.scenario.environment,
+        )  # fmt: skip
+    values = opened.space.machine_values(results.indices[row])
+    return opened.problem.machine.with_values(values)
 
 
 def design_cost(problem: Any, role: str, machine: Any) -> DesignCost:

@@ -28,6 +28,7 @@ from archsim.hardware.machine import (
     VectorEngine,
     available_machines,
     load_machine,
+    save_machine,
 )
 from archsim.hardware.node import NodeTable, resolve_node
 from archsim.hardware.resolve import resolve
@@ -60,4 +61,5 @@ __all__ = [
     "load_machine",
     "resolve",
     "resolve_node",
+    "save_machine",
 ]

@@ -26,6 +26,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any
 
+import yaml
 from pydantic import Field, model_validator
 
 from archsim.errors import InputError
@@ -360,6 +361,23 @@ def load_machine(name_or_path: str | Path) -> Machine:
     return _validate(parse_yaml(read_text(path), path), path)
 
 
+def save_machine(machine: Machine, path: str | Path) -> None:
+    """Write a machine as a file that :func:`load_machine` reads back as the same machine.
+
+    Raises:
+        InputError: The name does not end in ``.yaml``, or the file cannot be written.
+    """
+    path = Path(path)
+    if path.suffix not in (".yaml", ".yml"):
+        raise InputError("not a name of a machine's file", found=str(path), expected="NAME.yaml")
+    data = machine.model_dump(mode="json", exclude_defaults=True)
+    text = yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=100)
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"cannot write file: {error.strerror}", source=path) from None
+
+
 __all__ = [
     "DATAFLOWS",
     "ROLES",
@@ -383,4 +401,5 @@ __all__ = [
     "VectorEngine",
     "available_machines",
     "load_machine",
+    "save_machine",
 ]
