@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float64]
 LEVELS = ("bank", "bank_group", "logic_die", "buffer")
 POLICIES = ("off", "offload", "split")
+#: What units may take, from most to least; each leaves out what the one before it adds.
+TAKES = ("any", "experts_attention", "attention")
 
 #: J per bit from the cells to a unit of each level: bank, group and logic die as Duplex's simulator
 #: charges 32 bytes (0.187, 0.686, 0.464 nJ; MICRO'24), the buffer die behind the stack's own TSVs
@@ -63,6 +65,18 @@ class PimEngine(Strict):
         default="split",
         description="what they take: nothing; whole operations where they are faster; experts and "
         "attention of one layer split between both engines",
+    )
+    takes: Literal["any", "experts_attention", "attention"] = Field(
+        default="any",
+        description="operations that may run on the units: any matrix product, experts and "
+        "attention; the latter two (as in Duplex); attention alone (as in AttAcc)",
+    )
+    spaces: int = Field(
+        default=0,
+        ge=0,
+        le=1024,
+        description="parts of the memory that one engine at a time reads; experts are dealt over "
+        "them, and all in a part run on the same engine; 0: every expert where it is faster",
     )
     stacks: int = Field(default=1, ge=1, le=1024, description="memory stacks of one device")
     bandwidth_scale: float = Field(
@@ -115,8 +129,9 @@ def pim_figures(values: Values, engine: PimEngine) -> dict[str, Floats]:
     Returns:
         ``bandwidth_bytes_per_s`` (needs the tier's: a factor, ``bandwidth_scale`` times
         ``efficiency``, stands in ``bandwidth_factor``), ``flops_per_s``, ``read_energy_j_per_bit``,
-        ``mac_energy_j``, ``area_mm2``, ``start_latency_s``, ``level`` and ``policy`` (as places in
-        :data:`LEVELS` and :data:`POLICIES`), ``softmax``, ``stacks``, ``buffer_bytes`` (of one).
+        ``mac_energy_j``, ``area_mm2``, ``start_latency_s``, ``level``, ``policy`` and ``takes`` (as
+        places in :data:`LEVELS`, :data:`POLICIES` and :data:`TAKES`), ``spaces``, ``softmax``,
+        ``stacks``, ``buffer_bytes`` (of one).
     """
     path = f"engines.{engine.name}."
     clock = values.or_else(path + "clock_hz", values("clock_hz"))
@@ -130,6 +145,8 @@ def pim_figures(values: Values, engine: PimEngine) -> dict[str, Floats]:
         "clock_hz": clock,
         "level": level,
         "policy": values(path + "policy"),
+        "takes": values(path + "takes"),
+        "spaces": values(path + "spaces"),
         "fidelity": values(path + "fidelity"),
         "softmax": values(path + "softmax"),
         "stacks": stacks,
@@ -166,4 +183,4 @@ def stack_area_mm2(
     return AREA_FACTOR[level] * logic + tsv_scale * TSVS_PER_SCALE * TSV_PITCH_M**2 * 1e6
 
 
-__all__ = ["LEVELS", "POLICIES", "PimEngine", "pim_figures", "stack_area_mm2"]
+__all__ = ["LEVELS", "POLICIES", "TAKES", "PimEngine", "pim_figures", "stack_area_mm2"]

@@ -10,7 +10,7 @@ from archsim.hardware import load_machine, resolve_node
 from archsim.system.llm import evaluate_step
 from archsim.system.llm.continuous import fullest_share, serve_continuously, walk_stages
 from archsim.system.llm.mixed import Share
-from archsim.system.llm.pim import expert_loads
+from archsim.system.llm.pim import dealt, expert_loads
 
 MODELS = ["mixtral-8x7b", "glam-8b-64e", "llama-3-8b", "deepseek-v2"]
 LEVELS = ["duplex", "bank_pim", "bankgroup_pim"]
@@ -73,6 +73,61 @@ def test_more_of_anything_never_takes_longer_and_parts_sum_up(case):
     assert sum(v for k, v in base.bound_s.items() if k != "pipeline") == pytest.approx(
         base.latency_s - base.parts_s["pipeline"]
     )
+
+
+@given(steps())
+@settings(max_examples=8, deadline=None)
+def test_units_that_may_take_less_are_never_faster_and_coarse_splits_never_worse_than_none(case):
+    every, experts, attention = (
+        run(case, takes=takes, spaces=0).latency_s
+        for takes in ("any", "experts_attention", "attention")
+    )
+    coarse, off = (
+        run(case, takes="experts_attention", spaces=4, policy=policy).latency_s
+        for policy in ("split", "off")
+    )
+    offload = run(case, takes="experts_attention", spaces=4, policy="offload").latency_s
+    slack = 1 + 1e-9
+    for faster, slower in (
+        (every, experts), (experts, attention), (attention, off), (coarse, offload), (offload, off),
+    ):  # fmt: skip
+        assert (faster <= slower * slack).all()
+
+
+def test_what_units_may_not_take_stays_with_the_processor():
+    rows = {"context": 1024, "plan": "tp4", "batch": [1, 16]}
+    machine = load_machine("duplexx4")
+    alone = evaluate_step("mixtral-8x7b", "duplex_gpux4", **rows).parts_s
+    for takes, moved in (
+        ("experts_attention", {"experts", "attention"}),
+        ("attention", {"attention"}),
+    ):
+        helped = machine.with_values({"engines.pim.takes": takes})
+        parts = evaluate_step("mixtral-8x7b", helped, **rows).parts_s
+        for name in ("projections", "experts", "attention"):
+            faster = (parts[name] < 0.6 * alone[name]).all()
+            assert faster == (name in moved), (takes, name)
+
+
+def test_dealing_keeps_every_load_and_its_parts_together():
+    experts, spaces = np.array([8.0, 3.0, 10.0]), np.array([4.0, 4.0, 0.0])
+    loads = expert_loads(experts, np.array([64.0, 64.0, 64.0]))
+    found, ends = dealt(loads, experts, spaces)
+    assert np.sort(found, axis=0).tolist() == np.sort(loads, axis=0).tolist()
+    # Two absent experts, then four parts of two; each alone where there are parts enough, or none.
+    assert ends[:, 0].tolist() == [True] * 3 + [False, True] * 4
+    assert ends[:, 1:].all()
+    sums = [part.sum() for part in np.split(found[2:, 0], 4)]
+    assert sums == sorted(sums)
+
+
+def test_a_share_of_the_bandwidth_slows_what_memory_binds_as_much():
+    rows = {"context": 4096, "plan": "tp4", "batch": 8}
+    machine = load_machine("duplex_gpux4")
+    slow = machine.with_values({"engines.xpu.memory_efficiency": 0.5})
+    whole, half = (evaluate_step("mixtral-8x7b", m, **rows).parts_s for m in (machine, slow))
+    for name in ("experts", "attention", "projections"):
+        assert half[name][0] == pytest.approx(2 * whole[name][0], rel=0.02)
 
 
 def test_beyond_its_operations_a_byte_a_unit_gains_nothing():
@@ -143,12 +198,21 @@ def test_serving_a_mix_adds_up_its_stages():
     assert one.joules_per_token < plain.joules_per_token
 
 
+def test_groups_that_wait_take_longer_but_no_more_energy():
+    mix = walk_stages(32, 256, 256)
+    even = evaluate_step("mixtral-8x7b", "duplex_gpux4", batch=32, context=384, plan="tp4ep4")
+    done = serve_continuously("mixtral-8x7b", "duplex_gpux4", mix, "tp4ep4")[0]
+    cut = serve_continuously("mixtral-8x7b", "duplex_gpux4", mix, "tp4")[0]
+    assert done.stage_s > even.latency_s[0]
+    assert done.joules_per_token == pytest.approx(cut.joules_per_token, rel=0.05)
+
+
 def test_advice_names_what_of_the_units_helps():
     from archsim.system.llm.advice import savings
 
-    machine = load_machine("duplexx4")
-    few = savings("llama-3-70b", machine, batch=1, context=4096, plan="tp4")
-    many = savings("llama-3-70b", machine, batch=16, context=4096, plan="tp4")
+    machine = load_machine("duplex")
+    few = savings("llama-3-8b", machine, batch=1, context=4096, plan="tp1")
+    many = savings("llama-3-8b", machine, batch=16, context=4096, plan="tp1")
     assert few["pim bandwidth"] > 0.05 > few.get("pim multipliers", 0.0)
     assert many["pim multipliers"] > 0.03
 

@@ -26,15 +26,48 @@ def test_figures_of_attacc_are_met():
     assert [row.figure for row in products.attacc() if not row.met] == []
 
 
-def test_serving_gains_most_where_experts_have_few_tokens(monkeypatch):
-    monkeypatch.setattr(duplex, "LENGTHS", (256,))
-    duplex.served.cache_clear()
+def clear(*caches):
+    for cached in caches:
+        cached.cache_clear()
+
+
+@pytest.fixture
+def few(monkeypatch):
+    """One length a model."""
+    monkeypatch.setattr(duplex, "LENGTHS", dict.fromkeys(duplex.LAID, (256,)))
+    clear(duplex.served)
+    yield
+    clear(duplex.served)
+
+
+def test_serving_gains_most_where_experts_have_few_tokens(few):
     gains, energy = duplex.gains("mixtral-8x7b", "duplex", True, "split")
-    duplex.served.cache_clear()
     assert len(gains) == len(duplex.BATCHES)
     assert (np.diff(gains) < 0).all()
     assert (gains > 1).all()
     assert (energy < 0).all()
+    assert (gains >= duplex.gains("mixtral-8x7b", "bank_pim", False, "offload")[0]).all()
+
+
+def test_links_and_processor_that_papers_leave_open_move_gains_both_ways(few):
+    ours, preset, kernels = (
+        duplex.gains("mixtral-8x7b", "duplex", True, "split", variant)[0].mean()
+        for variant in ("", "preset", "kernels")
+    )
+    assert preset > ours > 1 < kernels
+
+
+@pytest.mark.parametrize(("model", "better"), [("llama-3-70b", "duplex"), ("opt-66b", "bank_pim")])
+def test_units_at_the_banks_lose_where_heads_share_keys_and_win_where_not(model, better):
+    # Figure 14, section VII-C: Llama 3 (eight heads a key head) and OPT (one).
+    mix = [duplex.stages(32, 1024)]
+    rates = {
+        name: duplex.serve_continuously(model, duplex.system(name, 4, policy), mix, "tp4")[0]
+        for name, policy in (("duplex_gpu", ""), ("duplex", "split"), ("bank_pim", "offload"))
+    }
+    rates = {name: done.tokens_per_s for name, done in rates.items()}
+    assert max(rates, key=rates.__getitem__) == better
+    assert min(rates, key=rates.__getitem__) == "duplex_gpu"
 
 
 def test_the_closed_form_is_compared_on_any_grid(capsys, monkeypatch):

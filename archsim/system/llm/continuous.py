@@ -10,18 +10,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from archsim.errors import InputError
-from archsim.hardware import Machine
+from archsim.hardware import Machine, load_machine
 from archsim.system.llm.evaluate import evaluate_step
 from archsim.system.llm.mixed import Share
 from archsim.system.llm.plan import Plan
+from archsim.system.llm.resolved import resolved
 from archsim.workload.architecture import Experts
 from archsim.workload.huggingface import load_model
 from archsim.workload.language import LanguageModel
+from archsim.workload.steps import Bits
 
 Floats = NDArray[np.float64]
 #: Standard deviation of lengths over their mean. Duplex says normal, not how wide: assumed.
@@ -171,6 +174,7 @@ def serve_continuously(
     """
     mixes = [stages] if isinstance(stages, Stages) else list(stages)
     found_model = load_model(model) if isinstance(model, str) else model
+    ready = resolved(load_machine(machine) if isinstance(machine, str) else machine, Bits(), {})
     laid = Plan.parse(plan) if isinstance(plan, str) else plan
     column = {
         name: np.concatenate([getattr(mix, name) for mix in mixes])
@@ -180,19 +184,21 @@ def serve_continuously(
     pairs = (decoding + column["prompts"] * column["prompt"]) * _top_k(found_model)
     # Rows of about the same imbalance are priced together.
     fullest = np.rint(fullest_share(laid.expert, pairs) * _STEPS) / _STEPS
-    seconds, joules = np.empty_like(decoding), np.empty_like(decoding)
-    for value in np.unique(fullest):
-        rows = fullest == value
+
+    def priced(rows: Any, imbalance: float) -> tuple[Floats, Floats]:
+        prompt = column["prompt"][rows]
         cost = evaluate_step(
-            found_model,
-            machine,
-            batch=decoding[rows],
-            context=column["context"][rows],
-            plan=laid,
-            beside=[Share(column["prompts"][rows], column["prompt"][rows], column["prompt"][rows])],
-            imbalance=float(max(value, 1.0)),
-        )
-        seconds[rows], joules[rows] = cost.latency_s, cost.energy_j
+            found_model, ready, batch=decoding[rows], context=column["context"][rows], plan=laid,
+            beside=[Share(column["prompts"][rows], prompt, prompt)], imbalance=imbalance,
+        )  # fmt: skip
+        return np.array(cost.latency_s), cost.energy_j - ready.bill.idle_w * cost.latency_s
+
+    # All groups wait for the fullest one; what they move and compute together is the mean's.
+    seconds, joules = priced(slice(None), 1.0)
+    for value in np.unique(fullest[fullest > 1.0]):
+        rows = fullest == value
+        seconds[rows] = priced(rows, float(value))[0]
+    joules = joules + ready.bill.idle_w * seconds
     found, start = [], 0
     for mix in mixes:
         mine = slice(start, start + len(mix.weight))

@@ -107,7 +107,6 @@ class DataflowPricer(Roofline):
         figures = node.engines[self.engine.name]
         self.peak = self.peak * figures["utilization"]
         self.vector_peak = self.vector_peak * figures["utilization"]
-        self.bandwidth = self.bandwidth * figures["memory_efficiency"]
         hosted = self.launch
         own = figures["hardware_launch_latency_s"]
         self.launch = np.where(np.isnan(own), hosted, own)

@@ -92,7 +92,7 @@ def placements(
         >>> found = placements("mixtral-8x7b", "duplexx4", batch=[8, 256], context=2048, plan="tp4")
         >>> experts = next(p for p in found if p.name == "moe.experts")
         >>> (experts.share.round(1)).tolist()
-        [0.8, 0.3]
+        [1.0, 0.2]
     """
     found, chip = _found(model, machine)
     pim_engine(chip)

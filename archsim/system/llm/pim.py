@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from archsim.errors import InputError
 from archsim.hardware import Machine, NodeTable, resolve_node
-from archsim.hardware.pim import POLICIES, PimEngine
+from archsim.hardware.pim import POLICIES, TAKES, PimEngine
 from archsim.system.llm.calls import Call
 from archsim.system.llm.collectives import Level
 from archsim.system.llm.pricing import Price, Roofline
@@ -30,8 +30,9 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float64]
 _OFFLOAD, _SPLIT = POLICIES.index("offload"), POLICIES.index("split")
-#: Kinds of calls that memories can take.
-TAKEN = ("gemm", "moe", "attention", "latent")
+#: Kinds of calls that memories can take, and the last place in ``TAKES`` that has them.
+TAKEN = {"gemm": TAKES.index("any"), "moe": TAKES.index("experts_attention"),
+         "attention": TAKES.index("attention"), "latent": TAKES.index("attention")}  # fmt: skip
 
 
 def pim_engine(machine: Machine) -> PimEngine:
@@ -91,6 +92,41 @@ def expert_loads(experts: Floats, pairs: Floats) -> Floats:
     return loads[:, back.reshape(-1)]
 
 
+def dealt(loads: Floats, experts: Floats, spaces: Floats) -> tuple[Floats, NDArray[np.bool_]]:
+    """Loads of experts that are dealt over parts of a memory, the part with the fewest first.
+
+    Experts are dealt one by one in the order of their loads, so that sums of the parts spread about
+    as those of experts dealt at random.
+
+    Args:
+        loads: As of :func:`expert_loads`, float64[most experts, B].
+        experts: Of the device, float64[B].
+        spaces: Parts of the memory, float64[B]; with 0, or no more experts than parts, every expert
+            stands alone.
+
+    Returns:
+        Loads in the new order; whether a part ends after the first 0, 1, ... of them, bool[most
+        experts + 1, B or 1].
+
+    Example:
+        >>> four = np.array([[6.0], [9.0], [11.0], [14.0]])
+        >>> loads, ends = dealt(four, np.array([4.0]), np.array([2.0]))
+        >>> loads[:, 0].tolist(), ends[:, 0].tolist()
+        ([6.0, 11.0, 9.0, 14.0], [True, False, True, False, True])
+    """
+    most = len(loads)
+    together = (spaces > 0) & (experts > spaces)
+    if not together.any():
+        return loads, np.ones((most + 1, 1), bool)
+    rank = np.floor(np.arange(most, dtype=float)[:, None] - (most - experts))
+    part = np.where(together & (rank >= 0), rank % np.maximum(spaces, 1.0), rank)
+    order = np.argsort(part, axis=0, kind="stable")
+    loads, part = (np.take_along_axis(x, order, axis=0) for x in np.broadcast_arrays(loads, part))
+    ends = np.ones((most + 1, loads.shape[1]), bool)
+    ends[1:-1] = part[1:] != part[:-1]
+    return loads, ends
+
+
 @dataclass(frozen=True, eq=False)
 class Split:
     """What a call takes on each engine, and how it is laid on them; float64[B].
@@ -134,7 +170,7 @@ class PimPricer(Roofline):
         self.xpu = xpu
         engines = [e for e in machine.engines if e.kind == "pim"]
         figures = node.engines[engines[0].name] if engines else None
-        self.has_pim = figures is not None
+        self.has_pim, self.spaces = figures is not None, np.zeros(1)
         inner = machine.groups[-1].name if machine.groups else None
         self.ring = any(x.across == inner and x.topology == "ring" for x in machine.links)
         if figures is not None:
@@ -144,14 +180,15 @@ class PimPricer(Roofline):
             self.pim_start = figures["start_latency_s"]
             self.pim_j_per_byte = 8.0 * figures["read_energy_j_per_bit"]
             self.pim_j_per_flop = figures["mac_energy_j"] / 2.0
-            self.policy = figures["policy"]
+            self.policy, self.takes = figures["policy"], figures["takes"]
             self.pim_buffer = figures["buffer_bytes"]
             issued = np.asarray(figures["fidelity"]) > 0
             self.issued = issued if issued.any() else None
             self.product = _product(pim_engine(machine)) if issued.any() else None
             usable = (self.pim_bandwidth > 0) & (self.pim_peak > 0) & (self.policy >= _OFFLOAD)
             self.usable, self.softmax = usable, figures["softmax"] > 0
-            self.splits = bool((usable & (self.policy == _SPLIT)).any())
+            parted = usable & (self.policy == _SPLIT)
+            self.splits, self.spaces = bool(parted.any()), np.where(parted, figures["spaces"], 0.0)
 
     # --------------------------------------------------------------------- one engine's prices
 
@@ -258,7 +295,7 @@ class PimPricer(Roofline):
         return 2.0 * self._pairs_of(call) * width, read
 
     def _faster(self, call: Call, outer: Price, inner: Price) -> tuple[Price, Split]:
-        better = inner.seconds < outer.seconds
+        better = (inner.seconds < outer.seconds) & (self.takes <= TAKEN[call.kind])
         price = inner.where(better, outer)
         flops, read = self._work(call)
         zero = np.zeros_like(price.seconds)
@@ -271,6 +308,7 @@ class PimPricer(Roofline):
         """Experts, each with its own load; the fewest tokens to the memory."""
         s, act = call.sizes, self.bits.activation / 8.0
         loads = expert_loads(s["experts"], s["pairs"])
+        loads, ends = dealt(loads, s["experts"], self.spaces)
         each = s["hidden"] * s["inner"] * (2.0 + s["gated"])
         flops = 2.0 * loads * each
         weights = np.minimum(loads, 1.0) * each * self.bits.weight / 8.0
@@ -286,7 +324,8 @@ class PimPricer(Roofline):
             inside = inside + np.where(first > 0, self.pim_start, 0.0)
             inside_j = _up_to_each(inner.joules)
             whole = (first == 0) | (first == len(loads))
-            allowed = (whole | (self.policy == _SPLIT)) & (self.usable | (first == 0))
+            ready = self.usable & (self.takes <= TAKEN["moe"])
+            allowed = (whole | ends & (self.policy == _SPLIT)) & (ready | (first == 0))
         else:
             inside = inside_j = np.zeros_like(outside)
             allowed = first == 0

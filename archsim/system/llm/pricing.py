@@ -113,7 +113,7 @@ class Roofline:
         engine = engines[0]
         figures, tier = node.engines[engine.name], node.tiers[engine.backing]
         self.bits, self.engine, self.tier_name = bits, engine, engine.backing
-        self.bandwidth = tier["bandwidth_bytes_per_s"]
+        self.bandwidth = tier["bandwidth_bytes_per_s"] * figures.get("memory_efficiency", 1.0)
         self.j_per_byte = tier["read_energy_j_per_bit"] * 8.0
         self.launch = np.zeros(1)
         if isinstance(engine, SpatialEngine):
