@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -65,15 +66,17 @@ class LLMProblem(ScenarioProblem[LLMScenario]):
         with error_context(source=spec.name):
             steps = spec.served()
             self.serving = Serving(self.system, steps, spec.numbers(), spec.costs())
-            self.metric_names = self.serving.metric_names
+            self.metric_names = spec.metric_names()
             plan = Plan.parse(spec.plan)
             given = {name: getattr(plan, name) for name in DEFAULTS}
             self._fixed = {name: ("" if v is None else v) for name, v in given.items()}
+        self._widths = {s.bits: at for at, s in enumerate(spec.parameters) if s.bits is not None}
+        self._of_bits = {self.serving.bits: self.serving}
         self.features = step_features(steps)
 
     def reference(self) -> Metrics:
         """Metrics of the machine as shipped."""
-        return self._shipped().metrics
+        return self._with_quality(self._shipped().metrics, np.array([self.scenario.bits.weight]))
 
     @property
     def subject(self) -> str:
@@ -89,6 +92,11 @@ class LLMProblem(ScenarioProblem[LLMScenario]):
         include = {"parameters", "constraints", "objective", "bits", "plan", "data", "expert",
                    "terms"}  # fmt: skip
         found = self.scenario.model_dump(mode="json", include=include)
+        if self.scenario.quality is not None:
+            found["quality"] = self.scenario.quality.model_dump(mode="json")
+        for spec in found["parameters"]:  # as in stores that are older than this field
+            if spec["bits"] is None:
+                del spec["bits"]
         found["environment"] = self.environment
         found["machine"] = self.system.model_dump(mode="json")
         found["steps"] = [
@@ -114,11 +122,49 @@ class LLMProblem(ScenarioProblem[LLMScenario]):
     def evaluate_batch(self, designs: np.ndarray) -> Mapping[str, Any]:
         """Metrics of the systems that designs stand for, and how far they are from possible."""
         served = self.served(designs)
-        return {**served.metrics, "violation": served.violation}
+        metrics = {**served.metrics, "violation": served.violation}
+        return self._with_quality(metrics, self._bits("weight", designs))
+
+    def _with_quality(self, metrics: Mapping[str, Any], weight_bits: np.ndarray) -> Metrics:
+        """Metrics with the published perplexity, where the scenario asks for it."""
+        found = dict(metrics)
+        if self.scenario.quality is not None:
+            model = self.scenario.steps[0].model
+            found["perplexity"] = self.scenario.quality.perplexity(model, weight_bits)
+        return found
+
+    def _bits(self, name: str, designs: np.ndarray) -> np.ndarray:
+        """Bits an element of something, without metadata: float64[B]."""
+        if name in self._widths:
+            at = self._widths[name]
+            return self.space.parameters[at].table[designs[:, at]].astype(np.float64)
+        return np.full(len(designs), getattr(self.scenario.bits, name))
 
     def served(self, indices: np.ndarray) -> Served:
-        """Full costs of designs, with what is not possible about them."""
+        """Full costs of designs, with what is not possible about them.
+
+        Designs whose numbers have other widths are priced apart; costs of steps are then those of
+        the first width.
+        """
         designs = np.atleast_2d(self.space.check_indices(indices))
+        if not self._widths:
+            return self._served(self.serving, designs)
+        columns = np.stack([self._bits(name, designs) for name in self._widths], axis=1)
+        widths, group_of = np.unique(columns, axis=0, return_inverse=True)
+        parts = []
+        for group, row in enumerate(widths.tolist()):
+            bits = self.scenario.numbers(**dict(zip(self._widths, row, strict=True)))
+            if bits not in self._of_bits:
+                steps, terms = self.serving.steps, self.serving.terms
+                self._of_bits[bits] = Serving(self.system, steps, bits, terms)
+            parts.append(self._served(self._of_bits[bits], designs[group_of.ravel() == group]))
+        if len(parts) == 1:
+            return parts[0]
+        back = np.argsort(np.argsort(group_of.ravel(), kind="stable"), kind="stable")
+        return _rows(Served.joined(parts), back)
+
+    def _served(self, serving: Serving, designs: np.ndarray) -> Served:
+        """Full costs of designs whose numbers have the same widths."""
         hardware: dict[str, np.ndarray] = {}
         plan: dict[str, Any] = {}
         sizes: dict[tuple[str, str], np.ndarray] = {}
@@ -133,7 +179,11 @@ class LLMProblem(ScenarioProblem[LLMScenario]):
             if spec.size is not None:
                 sizes |= {(label, spec.size): column for label in self.scenario.labels(spec)}
         plan = self._derived(hardware, {**self._fixed, **plan})
-        return self.serving.evaluate(hardware, plan, sizes)
+        found = serving.evaluate(hardware, plan, sizes)
+        if len(found.violation) == len(designs):
+            return found
+        at = np.zeros(len(designs), dtype=np.int64)  # nothing but widths is chosen: all are alike
+        return _rows(found, at)
 
     def _shipped(self) -> Served:
         return self.serving.evaluate({}, self._derived({}, self._fixed))
@@ -172,6 +222,15 @@ class LLMProblem(ScenarioProblem[LLMScenario]):
         lines = [step.explain() for step in served.steps]
         lines += [f"impossible: {why}" for why in served.reasons()]
         return "\n".join(lines)
+
+
+def _rows(served: Served, at: np.ndarray) -> Served:
+    """Designs of a batch by row, int64[B]; costs of steps stay those of the first."""
+    return replace(
+        served,
+        metrics={name: column[at] for name, column in served.metrics.items()},
+        excess={name: column[at] for name, column in served.excess.items()},
+    )
 
 
 def _said(step: ServedStep) -> list[Any] | None:

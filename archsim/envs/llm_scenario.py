@@ -19,6 +19,7 @@ from archsim.envs.scenario import (
     resolved_name,
 )
 from archsim.errors import InputError
+from archsim.hardware.dot_product import WEIGHT_FORMATS
 from archsim.inputs import Strict
 from archsim.space import Parameter
 from archsim.space.parameter import Role
@@ -27,11 +28,14 @@ from archsim.system.llm.plan import DEGREES, PLACED, Plan
 from archsim.system.llm.rows import DEFAULTS
 from archsim.system.llm.serving import ServedStep, Terms, metric_names
 from archsim.workload import available_models
+from archsim.workload.quality import perplexity, published_models
 from archsim.workload.steps import Bits
 
 #: Where a tensor lies that is in no other tier: with the engine.
 HOME = "home"
 SIZES = ("batch", "context")
+#: What a parameter may set, one of them.
+TARGETS = ("path", "plan", "size", "bits")
 
 
 class ExpertsSpec(Strict):
@@ -84,6 +88,29 @@ class BitsSpec(Strict):
     kv: float = Field(16.0, gt=0, le=64)
 
 
+class QualitySpec(Strict):
+    """How the weights are quantised: published perplexity becomes a metric.
+
+    The figures hold for weights alone (``archsim.workload.quality``), so activations and caches
+    keep 16 bits.
+    """
+
+    format: Literal[WEIGHT_FORMATS] = Field(description="number format below 16 bits")  # type: ignore[valid-type]
+    group_size: int = Field(128, ge=1, le=2**20, description="weights that share metadata")
+    metadata_bits: float = Field(
+        16.0, ge=0, le=1024, description="of a group, stored beside its weights below 16 bits"
+    )
+    corpus: Literal["wikitext2", "c4"] = "wikitext2"
+
+    def perplexity(self, model: str, bits: Any) -> np.ndarray:
+        """Published perplexity at bits of a weight, array [B]; NaN where there is none."""
+        return perplexity(model, self.format, bits, self.group_size, self.corpus)
+
+    def stored_bits(self, bits: float) -> float:
+        """Bits of a weight with its share of the group's metadata."""
+        return bits + (self.metadata_bits / self.group_size if bits < 16 else 0.0)
+
+
 class TermsSpec(Strict):
     """What running the system costs."""
 
@@ -94,13 +121,16 @@ class TermsSpec(Strict):
 
 
 class ChoiceSpec(ValuesSpec):
-    """One parameter: a value of the machine, of the plan, or a size of the steps."""
+    """One parameter: a value of the machine, of the plan, a size of the steps, or a width."""
 
     path: str | tuple[str, ...] | dict[str, Number] | None = Field(
         None, description="dotted machine path(s), or by path what one unit is worth there"
     )
     plan: Literal[tuple(DEFAULTS)] | None = Field(None, description="field of the plan")  # type: ignore[valid-type]
     size: Literal["batch", "context"] | None = Field(None, description="of the steps")
+    bits: Literal["weight", "activation", "kv"] | None = Field(
+        None, description="bits an element of these"
+    )
     steps: tuple[str, ...] = Field((), description="labels the size is of; default all")
     scale: Number = Field(1, gt=0, description="machine value = value x scale")
     role: Role
@@ -109,8 +139,8 @@ class ChoiceSpec(ValuesSpec):
 
     @model_validator(mode="after")
     def _one_target(self) -> ChoiceSpec:
-        if sum(target is not None for target in (self.path, self.plan, self.size)) != 1:
-            raise ValueError("a parameter sets one of: path, plan, size")
+        if sum(getattr(self, target) is not None for target in TARGETS) != 1:
+            raise ValueError(f"a parameter sets one of: {', '.join(TARGETS)}")
         if self.scale != 1 and self.path is None:
             raise ValueError("only values of the machine are scaled")
         if self.steps and self.size is None:
@@ -145,6 +175,10 @@ class ChoiceSpec(ValuesSpec):
             raise InputError(
                 "must be positive whole numbers", field=self.name, found=parameter.values[:4]
             )
+        if self.bits is not None:
+            with error_context(field=self.name):
+                for value in parameter.values:
+                    Bits(**{self.bits: value})  # type: ignore[arg-type]
         if self.plan is not None and self.plan.endswith("_share"):
             outside = [v for v in parameter.values if not 0 <= v <= 1]  # type: ignore[operator]
             if outside:
@@ -154,7 +188,7 @@ class ChoiceSpec(ValuesSpec):
     def _kinds(self) -> tuple[str, ...]:
         """Kinds of values that what it sets takes."""
         if self.plan is None:
-            return ("number",) if self.size else ("number", "string", "boolean")
+            return ("number",) if self.size or self.bits else ("number", "string", "boolean")
         default = DEFAULTS[self.plan]
         return ("string",) if default is None else ("boolean",) if default is False else ("number",)
 
@@ -166,6 +200,7 @@ class LLMScenario(BaseScenario):
     machine: str = Field(min_length=1, description="shipped name, or file relative to the scenario")
     steps: tuple[StepSpec, ...] = Field(min_length=1, max_length=16)
     bits: BitsSpec = BitsSpec.model_validate({})
+    quality: QualitySpec | None = Field(None, description="how weights are quantised")
     plan: str = Field("tp1", max_length=200, description="what no parameter sets of the plan")
     data: Literal["given", "rest"] = Field(
         "given", description="rest: groups of requests on all devices left by tensor and pipeline"
@@ -186,7 +221,7 @@ class LLMScenario(BaseScenario):
         return steps
 
     def targets(self, spec: ChoiceSpec) -> list[str]:
-        """What it sets: paths, a field of the plan, or a size of steps.
+        """What it sets: paths, a field of the plan, a size of steps, or bits.
 
         Raises:
             InputError: It sets what the scenario derives.
@@ -195,7 +230,8 @@ class LLMScenario(BaseScenario):
             raise InputError(f"the scenario derives {spec.plan}", found=spec.plan)
         sizes = self.labels(spec) if spec.size else ()
         plan = [f"plan {spec.plan}"] if spec.plan else []
-        return [*spec.paths, *plan, *(f"{label} {spec.size}" for label in sizes)]
+        width = [f"bits {spec.bits}"] if spec.bits else []
+        return [*spec.paths, *plan, *width, *(f"{label} {spec.size}" for label in sizes)]
 
     @property
     def derived(self) -> tuple[str, ...]:
@@ -219,7 +255,8 @@ class LLMScenario(BaseScenario):
 
     def metric_names(self) -> tuple[str, ...]:
         """Metrics its cost model gives."""
-        return metric_names([s.phase for s in self.steps], [s.label for s in self.steps])
+        names = metric_names([s.phase for s in self.steps], [s.label for s in self.steps])
+        return (*names, "perplexity") if self.quality else names
 
     def resolved(self, folder: Path) -> LLMScenario:
         """Itself with the names of files in a folder made absolute."""
@@ -274,9 +311,12 @@ class LLMScenario(BaseScenario):
             )  # fmt: skip
         return tuple(found)
 
-    def numbers(self) -> Bits:
-        """Bits an element."""
-        return Bits(self.bits.weight, self.bits.activation, self.bits.kv)
+    def numbers(self, **chosen: float) -> Bits:
+        """Bits an element as stored; those that are not chosen as the scenario says."""
+        found = {**self.bits.model_dump(), **chosen}
+        if self.quality is not None:
+            found["weight"] = self.quality.stored_bits(found["weight"])
+        return Bits(**found)
 
     def costs(self) -> Terms:
         """What running the system costs."""
@@ -298,6 +338,8 @@ class LLMScenario(BaseScenario):
             self.objective.build().check_metrics(self.metric_names())
         with error_context(field="plan"):
             Plan.parse(self.plan)
+        with error_context(field="quality"):
+            self._check_quality()
         space = self.build_space()
         with error_context(field="machine"):
             machine = load_machine(self.machine)
@@ -308,6 +350,34 @@ class LLMScenario(BaseScenario):
         for spec, parameter in zip(self.parameters, space.parameters, strict=True):
             with error_context(field=f"parameters.{parameter.name}"):
                 self._check_values(spec, parameter, machine)
+
+    def _check_quality(self) -> None:
+        """See that the quality of every choice is published.
+
+        Raises:
+            InputError: It is not.
+        """
+        if self.quality is None:
+            return
+        chosen = {spec.bits: spec for spec in self.parameters if spec.bits is not None}
+        for name in ("activation", "kv"):
+            if name in chosen or getattr(self.bits, name) != 16:
+                raise InputError(
+                    "the published figures are of weights alone", field=f"bits.{name}",
+                    found=getattr(self.bits, name), expected="16, without a parameter for it",
+                )  # fmt: skip
+        models = sorted({step.model for step in self.steps})
+        if len(models) > 1:
+            raise InputError("perplexities of models cannot be compared", found=models)
+        wanted = chosen["weight"].build().table if "weight" in chosen else [self.bits.weight]
+        known = [b for b in range(1, 17) if np.isfinite(self.quality.perplexity(models[0], b))]
+        for bits in wanted:
+            if bits not in known:
+                raise InputError(
+                    f"no published perplexity of {models[0]} in this format at these bits",
+                    field="bits.weight", found=float(bits),
+                    expected=", ".join(map(str, known)) or f"one of {published_models()}",
+                )  # fmt: skip
 
     def _check_values(self, spec: ChoiceSpec, parameter: Parameter, machine: Any) -> None:
         """Try values on the machine: of more than so many that many, both ends included."""
