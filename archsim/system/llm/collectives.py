@@ -10,21 +10,47 @@ its bytes. With p members and n bytes held by each:
 * all-to-all: ``(p-1)/p n / bandwidth + latency``.
 
 A group larger than the inner link joins is served hierarchically: reduce-scatter inside, all-reduce
-of a share across, all-gather inside. These are the link's own times: a library's start-up is added
-by what prices a device.
+of a share across, all-gather inside. These are the link's own times; ``gpu_collective`` has those
+of GPUs' libraries, which start and synchronise. Without peer access messages go through host
+memory (``staged``).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from archsim.errors import InputError
 from archsim.hardware import Machine, NodeTable
+from archsim.system.llm.tiers import tier_path
+
+if TYPE_CHECKING:
+    from archsim.models.gpu import GpuConstants, GpuCost, GpuDevice
 
 Floats = NDArray[np.float64]
+#: Share of a network port's rate that exchanges reach: 43 of 50 GB/s by DeepEP's normal kernels on
+#: two nodes of H800 with ConnectX-7 (DeepEP, docs/legacy.md). Its low-latency kernels are what
+#: tests/system compare with.
+NETWORK_EFFICIENCY = 0.86
+#: Latency of NVLink, which the calibrated steps of collectives contain (0.8 us: Duplex, MICRO'24,
+#: the authors' simulator); links inside a node that take longer add the difference to every step.
+CALIBRATED_LATENCY_S = 0.8e-6
+#: A step of NCCL over a network beside its links: a thread of the host posts and polls messages.
+#: Sending 2 KB to another node takes 16 us, to a GPU of the own one 8 us (Vidur's profile of A100,
+#: send_recv); what its all-reduces over nodes take (28 to 65 us at 2 KB) is compared in the tests.
+PROXY_S = 8.0e-6
+#: A step through host memory beside its three crossings of PCIe, one posted write and one read that
+#: polls: eight GeForce RTX 4090, which have no peer access, reduce 8 bytes in 40 to 42 us
+#: (NVIDIA/nccl, issue 1530), 2.4 us for each of 14 steps after NCCL's start of 6.6 us; three
+#: crossings are 1.5 us.
+STAGED_STEP_S = 0.9e-6
+#: Channels, a thread block on an SM of its own each, that NCCL gives a collective at most among
+#: eight GPUs with NVLink ("24 coll channels", log of NCCL 2.20.5 on H100 in the repository of
+#: Ladder-Residual's authors).
+CHANNELS = 24
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +65,7 @@ class Level:
         energy: J per bit.
         reduces: The switch adds up.
         direct: Every member reaches every other in one step.
+        switch: Links of the same members whose switch adds up, where messages take other ones.
     """
 
     name: str
@@ -48,6 +75,7 @@ class Level:
     energy: Floats
     reduces: bool
     direct: bool
+    switch: Level | None = None
 
 
 def levels(machine: Machine, node: NodeTable) -> list[Level]:
@@ -82,6 +110,49 @@ def levels(machine: Machine, node: NodeTable) -> list[Level]:
             )
         )
     return found
+
+
+def staged(machine: Machine, node: NodeTable, tier: str, links: list[Level]) -> list[Level]:
+    """The links where members of the inner group have no access to each other's memory.
+
+    NCCL then has the sender write into host memory and the receiver poll it there ("SHM"). Sums in
+    an NVSwitch go on: they need no access of that kind ("Connected NVLS tree" with
+    ``NCCL_P2P_LEVEL=LOC``, in a log beside the one named at :data:`CHANNELS`).
+
+    Args:
+        machine: The machine.
+        node: Its figures.
+        tier: That the devices work from.
+        links: As they are, inner to outer.
+
+    Raises:
+        InputError: The devices have no link to a memory beside their own.
+    """
+    if not links:
+        return links
+    way = next((x for x in machine.links if x.endpoints and tier in x.endpoints), None)
+    host = next((n for n in way.endpoints or () if n != tier), None) if way else None
+    if way is None or host not in node.tiers:
+        raise InputError(
+            "messages cannot go through host memory: no link leads there",
+            source=machine.name, field="plan.staged", found=tier,
+        )  # fmt: skip
+    out, back = tier_path(machine, node, tier, host), tier_path(machine, node, host, tier)
+    shared = node.tiers[host]
+    part = shared["instances"] / node.devices
+    # what is written there is read again, by all members at once
+    both = 1.0 / shared["bandwidth_bytes_per_s"] + 1.0 / shared["write_bandwidth_bytes_per_s"]
+    rate = np.minimum(np.minimum(out.bandwidth, back.bandwidth), part / both)
+    inner = replace(
+        links[0],
+        name=f"{way.name} through {host}",
+        bandwidth=rate,
+        latency=STAGED_STEP_S + 3.0 * node.links[way.name]["latency_s"],
+        energy=(out.joules_per_byte + back.joules_per_byte) / 8.0,
+        reduces=False,
+        switch=links[0] if links[0].reduces else None,
+    )
+    return [inner, *links[1:]]
 
 
 def _reduce_one(level: Level, members: Floats, held: Floats) -> Floats:
@@ -139,6 +210,97 @@ def all_to_all(links: list[Level], members: Floats, held: Floats) -> tuple[Float
         joules = joules + members * crossing * 8.0 * level.energy
         reached = within
     return seconds, joules
+
+
+def gpu_collective(
+    device: GpuDevice, constants: GpuConstants, kind: str, members: Floats, held: Floats,
+    links: list[Level],
+) -> tuple[Floats, Floats]:  # fmt: skip
+    """Seconds, and joules of all members together, of a collective of GPUs.
+
+    NCCL within a node; beyond it reduce-scatter, all-reduce across, all-gather. An exchange among
+    nodes is bound by the network, and by the links inside where that is longer.
+
+    Args:
+        device: One of the members.
+        constants: Its calibrated constants.
+        kind: ``all_reduce`` or ``all_to_all``.
+        members: Devices that take part, neighbours; float64[B].
+        held: Bytes on each.
+        links: Inner to outer.
+    """
+    if not links or (members <= 1).all():
+        return np.zeros(held.shape), np.zeros(held.shape)
+
+    def time(what: str, n: Floats, size: Floats, level: Level, far: bool = False) -> GpuCost:
+        beside = -PROXY_S if far else CALIBRATED_LATENCY_S
+        hop = np.maximum(level.latency - beside, 0.0)
+        return _library(device, constants, what, n, size, level, hop)
+
+    inner = np.minimum(members, links[0].members)
+    outer = np.ceil(members / inner)
+    near = time(kind, inner, held, links[0])
+    seconds, joules = near.latency_s, near.energy_j * members
+    switch = links[0].switch
+    if switch is not None and kind == "all_reduce":
+        summed = time("switch", inner, held, switch)
+        better = (inner >= switch.members) & (summed.latency_s < seconds)
+        seconds = np.where(better, summed.latency_s, seconds)
+        joules = np.where(better, summed.energy_j * members, joules)
+    far = outer > 1
+    if far.any():
+        net = links[1] if len(links) > 1 else links[0]
+        if kind == "all_reduce":
+            ways = [time(way, outer, held / inner, net, far=True) for way in ("all_reduce", "tree")]
+            shallow = ways[1].latency_s < ways[0].latency_s
+            ends = [time(end, inner, held, links[0]) for end in ("reduce_scatter", "all_gather")]
+            across, energy = (
+                np.where(shallow, getattr(ways[1], f), getattr(ways[0], f))
+                + sum(getattr(end, f) for end in ends)
+                for f in ("latency_s", "energy_j")
+            )
+            energy = energy * members
+        else:
+            # Bytes for the own node go over its links while the others leave it.
+            inside = time("all_to_all", inner, held * inner / members, links[0])
+            leaving = held * (outer - 1.0) / outer
+            network = leaving / (net.bandwidth * NETWORK_EFFICIENCY)
+            start = constants.kernel("collective")["dispatch_start_s"]
+            across = np.maximum(start + net.latency + network, inside.latency_s)
+            energy = (leaving * 8.0 * net.energy + inside.energy_j) * members
+        seconds, joules = np.where(far, across, seconds), np.where(far, energy, joules)
+    alone = members <= 1
+    return np.where(alone, 0.0, seconds), np.where(alone, 0.0, joules)
+
+
+def _library(
+    device: GpuDevice, constants: GpuConstants, what: str, n: Floats, size: Floats, level: Level,
+    hop: Floats,
+) -> GpuCost:  # fmt: skip
+    """One collective over one level; ``switch`` and ``tree`` are ways of an all-reduce."""
+    from archsim.models.gpu import evaluate_collective
+
+    way = what in ("switch", "tree")
+    algorithm = what if way else "auto" if level.reduces else "ring"
+    carried = np.where(np.isnan(level.energy), device.link_j_per_byte, 8.0 * level.energy)
+    return evaluate_collective(
+        replace(device, link_j_per_byte=carried), "all_reduce" if way else what,
+        np.maximum(n, 1.0), size, algorithm=algorithm, latency_s=hop,
+        bandwidth_bytes_per_s=level.bandwidth, constants=constants,
+    )  # fmt: skip
+
+
+def gpu_share(sms: Floats | float, kind: str, held: Floats) -> Floats:
+    """Share of a GPU's SMs that a collective keeps from the kernels beside it.
+
+    Example:
+        >>> [round(float(gpu_share(132, "all_reduce", np.array([n]))[0]), 3) for n in (8e3, 1e8)]
+        [0.008, 0.182]
+    """
+    from archsim.models.gpu.collective import CHANNEL_BYTES
+
+    traffic = held * (2.0 if kind == "all_reduce" else 1.0)
+    return np.clip(np.ceil(traffic / CHANNEL_BYTES), 1.0, CHANNELS) / sms
 
 
 def reach(links: list[Level]) -> Floats:

@@ -7,7 +7,7 @@ over the rows (``pricing``).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -188,6 +188,8 @@ class _Evaluation:
         self.devices = plans.devices
         self.stage_devices = plans.group
         self.eager = plans["eager"] if plans["eager"].any() else None
+        alone = plans["unfused"] & ~plans["eager"] & bool(self.pricer.unfuses)
+        self.apart = alone if alone.any() else None
         parts = [{**kind, "batch": np.ceil(kind["batch"] / self.micro)} for kind in kinds]
         cuts = {name: plans[name] for name in ("tensor", "data", "expert")}
         self.grid = grid_of(parts, cuts, imbalance)
@@ -223,6 +225,8 @@ class _Evaluation:
     def _keep(self, call: Call, price: Price) -> None:
         if self.eager is not None:
             price = self.pricer.eager(call).where(self.eager, price)
+        if self.apart is not None and call.kind in self.pricer.unfuses:
+            price = cast(Any, self.pricer).pieces(call).where(self.apart, price)
         price = self.pricer.launched(price, self.plans)
         if call.present is not None:
             price = price.where(call.present, NOTHING)
@@ -230,8 +234,20 @@ class _Evaluation:
 
     def _collective(self, call: Call) -> Price:
         """Seconds, and joules of one device on average."""
-        seconds, joules = self.pricer.collective(call, self.links)
+        seconds, joules = self._linked(lambda links: self.pricer.collective(call, links))
         return Price(seconds, joules / call.sizes["members"], self.zero, self.zero, self.zero)
+
+    def _linked(
+        self, work: Callable[[list[collectives.Level]], tuple[Floats, Floats]]
+    ) -> tuple[Floats, Floats]:
+        """Seconds and joules of work on the links, or through host memory where plans say so."""
+        straight, around = work(self.links), self.plans["staged"]
+        if not around.any():
+            return straight
+        tier = self.pricer.tier_name
+        found = work(collectives.staged(self.machine, self.node, tier, self.links))
+        seconds, joules = (np.where(around, a, s) for a, s in zip(found, straight, strict=True))
+        return seconds, joules
 
     # ------------------------------------------------------------------------ sums over calls
 
@@ -267,24 +283,33 @@ class _Evaluation:
         if call.kind == "gemm":
             held = size["m"] * (size["k"] + size["n"]) * act
             self.workspace = np.maximum(self.workspace, held)
-        elif call.kind in ("attention", "latent") and self.eager is not None:
+        elif call.kind in ("attention", "latent") and not (self.eager is self.apart is None):
             # scores, before and after the softmax
             scores = size["requests"] * size["heads"] * size["new"] * size["context"]
-            there = self.eager if call.present is None else self.eager & call.present
+            there = self.plans["eager"] if self.apart is None else self.plans["eager"] | self.apart
+            there = there if call.present is None else there & call.present
             scores = np.where(there, 2.0 * scores * act, 0.0)
             self.workspace = np.maximum(self.workspace, scores)
 
     def _hidden(self, calls: Sequence[Call]) -> Floats:
-        """Ladder: the sum after one part of a layer runs beside the work of the other."""
-        sides = {(part, kind): self.zero for part in "ab" for kind in "wr"}
+        """Ladder: the sum after one part of a layer runs beside the work of the other.
+
+        What the sum keeps of the engine meanwhile (``kept``) is taken off.
+        """
+        sides = {(part, kind): self.zero for part in "ab" for kind in "wrk"}
         for call, price in zip(calls, self.prices(calls), strict=True):
             side = (
                 "a" if call.name.startswith("mixer") else "b",
                 "r" if call.kind == "all_reduce" else "w",
             )
             sides[side] = sides[side] + price.seconds
-        hidden = np.minimum(sides["a", "w"], sides["b", "r"])
-        hidden = hidden + np.minimum(sides["b", "w"], sides["a", "r"])
+            if side[1] == "r":
+                sides[side[0], "k"] = np.maximum(sides[side[0], "k"], self.pricer.kept(call))
+        beside = (("a", "b"), ("b", "a"))
+        hidden = sum(
+            np.minimum(sides[work, "w"], sides[sums, "r"]) * (1.0 - sides[sums, "k"])
+            for work, sums in beside
+        )
         alone = self.plans["unfused"] if self.pricer.fuses else True
         return np.where(self.plans["ladder"] & alone, hidden, 0.0)
 
@@ -356,7 +381,9 @@ class _Evaluation:
         body = body + waited / stage
         once = body + tail
         handed = grid.tokens * arch.width * self.bits.activation / 8 / grid.tensor
-        send, joules = collectives.point_to_point(self.links, self.stage_devices, handed)
+        send, joules = self._linked(
+            lambda links: collectives.point_to_point(links, self.stage_devices, handed)
+        )
         send = np.where(self.pipeline > 1, send, 0.0)
         slowest = body * stage + tail + send
         through = once + (self.pipeline - 1) * send

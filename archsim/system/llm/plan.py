@@ -13,7 +13,7 @@ from archsim.errors import InputError
 
 _TERM = re.compile(r"(tp|pp|dp|ep|mb)([1-9][0-9]{0,5})")
 #: What may follow the degrees, without a value.
-_MODES = ("ladder", "eager", "unfused", "software")
+_MODES = ("ladder", "eager", "unfused", "software", "staged")
 #: What may lie in another tier than the one the engine works from.
 PLACED = ("weights", "cache")
 _SHARE = re.compile(r"[01](\.[0-9]{0,17})?")
@@ -45,9 +45,12 @@ class Plan:
             operation, and attention is a batched product, a softmax over all scores, a batched
             product, masked pairs included.
         unfused: On a dataflow engine, every operator is a kernel of its own; else a layer is one
-            pipeline, or as few as the on-chip memory allows.
+            pipeline, or as few as the on-chip memory allows. On GPUs, attention is three kernels (a
+            product, a softmax over all scores, a product), started like all others.
         software: On a dataflow engine, the host starts every kernel; else the hardware goes on by
             itself.
+        staged: On GPUs, messages within a node go through host memory, as they do without peer
+            access (GeForce cards, many guests of hypervisors); sums in an NVSwitch go on.
     """
 
     tensor: int = 1
@@ -63,6 +66,7 @@ class Plan:
     cache_share: float = 1.0
     unfused: bool = False
     software: bool = False
+    staged: bool = False
 
     def __post_init__(self) -> None:
         for role in PLACED:

@@ -19,7 +19,13 @@ from archsim.errors import InputError
 from archsim.hardware import Machine, NodeTable, SpatialEngine, VectorEngine
 from archsim.hardware.devices import RatedEngine
 from archsim.system.llm.calls import Call
-from archsim.system.llm.collectives import Level, all_reduce, all_to_all
+from archsim.system.llm.collectives import (
+    Level,
+    all_reduce,
+    all_to_all,
+    gpu_collective,
+    gpu_share,
+)
 from archsim.system.llm.gpu_rows import device_rows, where
 from archsim.system.llm.rows import Plans
 from archsim.workload.steps import Bits
@@ -28,15 +34,6 @@ if TYPE_CHECKING:
     from archsim.models.gpu import GpuCost, GpuDevice
 
 Floats = NDArray[np.float64]
-
-
-#: Share of a network port's rate that exchanges reach: 43 of 50 GB/s by DeepEP's normal kernels on
-#: two nodes of H800 with ConnectX-7 (DeepEP, docs/legacy.md). Its low-latency kernels are what
-#: tests/system compare with.
-NETWORK_EFFICIENCY = 0.86
-#: Latency of NVLink, which the calibrated steps of collectives contain (0.8 us: Duplex, MICRO'24,
-#: the authors' simulator); links inside a node that take longer add the difference to every step.
-CALIBRATED_LATENCY_S = 0.8e-6
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,6 +139,8 @@ class Roofline:
     #: Whether a layer runs as fewer kernels than it has calls (``pipeline``).
     fuses = False
     splits = False  # attention of a layer's kinds of requests runs on two engines at once
+    #: Kinds of calls that ``pieces`` runs as kernels of their own (``Plan.unfused``).
+    unfuses: tuple[str, ...] = ()
 
     def launched(self, price: Price, plans: Plans) -> Price:
         """A call's price under a plan's way to start kernels: here there is but one."""
@@ -164,6 +163,10 @@ class Roofline:
         work = all_reduce if call.kind == "all_reduce" else all_to_all
         members, held = np.broadcast_arrays(call.sizes["members"], call.sizes["bytes"])
         return work(links, members, held)
+
+    def kept(self, call: Call) -> Floats:
+        """Share of the engine that a collective keeps from the kernels beside it."""
+        return np.zeros(1)
 
     def bound(self, flops: Floats, ops: Floats | float, moved: Floats) -> Price:
         """The roofline of products, scalar operations and traffic."""
@@ -240,6 +243,8 @@ class GpuPricer(Roofline):
     does not model, as the roofline at that bandwidth.
     """
 
+    unfuses = ("attention", "latent")
+
     def __init__(self, machine: Machine, node: NodeTable, bits: Bits) -> None:
         super().__init__(machine, node, bits)
         from archsim.models.gpu import constants_for
@@ -289,51 +294,14 @@ class GpuPricer(Roofline):
         return _price(cost)
 
     def collective(self, call: Call, links: list[Level]) -> tuple[Floats, Floats]:
-        """NCCL within a node; beyond it reduce-scatter, all-reduce across, all-gather.
-
-        An exchange among nodes is bound by the network, and by the links inside where that is
-        longer.
-        """
-        from archsim.models.gpu import evaluate_collective
-
+        """Seconds, and joules of all members together, by the libraries of GPUs."""
         members, held = np.broadcast_arrays(call.sizes["members"], call.sizes["bytes"])
-        if not links or (members <= 1).all():
-            return np.zeros(held.shape), np.zeros(held.shape)
-
-        def time(kind: str, n: Floats, size: Floats, level: Level, far: bool = False):
-            hop = np.maximum(level.latency - (0.0 if far else CALIBRATED_LATENCY_S), 0.0)
-            return evaluate_collective(
-                self.device, kind, np.maximum(n, 1.0), size, latency_s=hop,
-                bandwidth_bytes_per_s=level.bandwidth, constants=self.constants,
-            )  # fmt: skip
-
-        inner = np.minimum(members, links[0].members)
-        outer = np.ceil(members / inner)
         kind = "all_reduce" if call.kind == "all_reduce" else "all_to_all"
-        near = time(kind, inner, held, links[0])
-        seconds, joules = near.latency_s, near.energy_j * members
-        far = outer > 1
-        if far.any():
-            net = links[1] if len(links) > 1 else links[0]
-            if call.kind == "all_reduce":
-                parts = [
-                    time("reduce_scatter", inner, held, links[0]),
-                    time("all_reduce", outer, held / inner, net, far=True),
-                    time("all_gather", inner, held, links[0]),
-                ]
-                across = sum(part.latency_s for part in parts)
-                energy = sum(part.energy_j for part in parts) * members
-            else:
-                # Bytes for the own node go over its links while the others leave it.
-                inside = time("all_to_all", inner, held * inner / members, links[0])
-                leaving = held * (outer - 1.0) / outer
-                network = leaving / (net.bandwidth * NETWORK_EFFICIENCY)
-                start = self.constants.kernel("collective")["dispatch_start_s"]
-                across = np.maximum(start + net.latency + network, inside.latency_s)
-                energy = (leaving * 8.0 * net.energy + inside.energy_j) * members
-            seconds, joules = np.where(far, across, seconds), np.where(far, energy, joules)
-        alone = members <= 1
-        return np.where(alone, 0.0, seconds), np.where(alone, 0.0, joules)
+        return gpu_collective(self.device, self.constants, kind, members, held, links)
+
+    def kept(self, call: Call) -> Floats:
+        """Share of the engine that a collective keeps from the kernels beside it: NCCL's SMs."""
+        return gpu_share(self.device.sms, call.kind, call.sizes["bytes"])
 
     def _either(
         self, call: Call, first: NDArray[np.bool_],
@@ -405,8 +373,8 @@ class GpuPricer(Roofline):
         from archsim.models.gpu import eager_s
 
         host = eager_s("matmul")
-        if call.kind in ("attention", "latent"):
-            return self._unfused(call)
+        if call.kind in self.unfuses:
+            return self.pieces(call, host=True)
         price = self.price(call)
         if call.kind == "vector":
             p = self.constants.kernel("vector")
@@ -421,8 +389,11 @@ class GpuPricer(Roofline):
             seconds = price.seconds + host
         return replace(price, seconds=seconds)
 
-    def _unfused(self, call: Call) -> Price:
-        """Scores, softmax over all of them, values: three kernels; a group shares its keys."""
+    def pieces(self, call: Call, host: bool = False) -> Price:
+        """Attention as three kernels: scores, softmax over all of them, values.
+
+        A group of heads shares its keys; ``host`` adds the host's time to start each.
+        """
         from archsim.models.gpu import eager_s, evaluate_batched_gemm, evaluate_vector
 
         s = call.sizes
@@ -444,11 +415,12 @@ class GpuPricer(Roofline):
         ]
         scores = copies * rows * tokens
         softmax = evaluate_vector(
-            self.device, "softmax", scores, self.dtype, eager=True, constants=self.constants
+            self.device, "softmax", scores, self.dtype, eager=host, constants=self.constants
         )
         whole = [_price(cost) for cost in (*products, softmax)]
         summed = Price(*(sum(getattr(one, f.name) for one in whole) for f in fields(Price)))
-        return replace(summed, seconds=summed.seconds + 2.0 * eager_s("matmul"))
+        started = 2.0 * eager_s("matmul") if host else 0.0
+        return replace(summed, seconds=summed.seconds + started)
 
 
 def _price(cost: GpuCost) -> Price:

@@ -25,6 +25,16 @@ STAGES = "more stages than layers"
 EXPERTS = "experts over no divisor of tensor x data"
 
 
+#: What is not known of every engine: by field, in words, and the kinds that know it.
+_GPUS, _DATAFLOW = {"gpu": "GPUs"}, {"dataflow": "dataflow engines"}
+KNOWN: dict[str, tuple[str, dict[str, str]]] = {
+    "eager": ("eager execution is", _GPUS),
+    "unfused": ("unfused kernels are", _DATAFLOW | _GPUS),
+    "software": ("software kernels are", _DATAFLOW),
+    "staged": ("messages staged in host memory are", _GPUS),
+}
+
+
 def _kind(name: str) -> type:
     """Of the values of a column; where a tensor lies is a tier's name, empty for the usual one."""
     default = DEFAULTS[name]
@@ -152,19 +162,13 @@ def check(plans: Plans, machine: Machine, node: NodeTable, arch: Architecture, m
     for role in PLACED:
         for name in set(plans[role].tolist()) - {""}:
             machine.item("tiers", name)
-    if machine.engines[0].kind != "gpu" and plans["eager"].any():
-        row = int(np.argmax(plans["eager"]))
-        raise InputError(
-            "eager execution is known of GPUs only", source=machine.name, field="plan",
-            found=plans.text(row),
-        )  # fmt: skip
-    fused = {name: plans[name] for name in ("unfused", "software") if plans[name].any()}
-    if machine.engines[0].kind != "dataflow" and fused:
-        name, asked = next(iter(fused.items()))
-        raise InputError(
-            f"{name} kernels are known of dataflow engines only", source=machine.name,
-            field="plan", found=plans.text(int(np.argmax(asked))),
-        )  # fmt: skip
+    kind = machine.engines[0].kind
+    for name, (what, engines) in KNOWN.items():
+        if plans[name].any() and kind not in engines:
+            raise InputError(
+                f"{what} known of {' and '.join(engines.values())} only", source=machine.name,
+                field="plan", found=plans.text(int(np.argmax(plans[name]))),
+            )  # fmt: skip
     for why, amount in excesses(plans, machine, node, arch).items():
         if not (amount > 0).any():
             continue
