@@ -28,7 +28,7 @@ def register(app: typer.Typer) -> None:
 def experts(
     model: Model,
     machine: MachineName,
-    count: Annotated[int, typer.Option("--experts", "-n", min=1, help="Experts there are.")],
+    count: Annotated[int, typer.Option("--experts", "-n", min=1, max=10_000_000, help="Experts.")],
     home: Annotated[str, typer.Option(help="Tier that holds all of them, e.g. ddr, host_dram.")],
     router: Annotated[str | None, typer.Option(help="The router's model; default -w.")] = None,
     plan: PlanText = None,
@@ -44,7 +44,7 @@ def experts(
     ] = 0.0,
     requests: Annotated[
         int | None,
-        typer.Option(min=1, help="Walk so many drawn requests exactly instead of the long run."),
+        typer.Option(min=1, max=10_000_000, help="Walk so many drawn requests, not the long run."),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of these requests.")] = 0,
     ahead: Annotated[
@@ -149,7 +149,7 @@ def _machine_and_plan(machine: str, plan: str | None) -> tuple[Any, Any]:
     from archsim.system.llm import Plan
 
     chip = load_machine(machine)
-    return chip, Plan.parse(plan) if plan else Plan(tensor=chip.instances())
+    return chip, Plan.parse(plan) if plan is not None else Plan(tensor=chip.instances())
 
 
 def _show(cost: Any, extra: dict[str, Any], as_json: bool) -> None:

@@ -1,5 +1,7 @@
 """Training steps: passes, rematerialisation, ZeRO, states and activations in other tiers."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -203,6 +205,44 @@ def test_kept_inputs_move_out_and_back():
     assert serial.latency_s > far.latency_s
 
 
+def test_all_that_is_kept_moves_out_where_nothing_runs_again():
+    near, far = (run(zero=3, rematerialise=False, activations=tier) for tier in (None, "host_dram"))
+    inputs = run(zero=3, activations="host_dram")
+    # beside one layer's operands, near has all layers, far two of them
+    layer = (near.memory_bytes["activations"] - far.memory_bytes["activations"]) / (32 - 2)
+    assert far.away_bytes["host_dram"] == pytest.approx(8 * 32 * layer)
+    assert far.away_bytes["host_dram"] > 5 * inputs.away_bytes["host_dram"]
+    assert far.latency_s > near.latency_s
+
+
+def test_layers_that_differ_keep_what_each_of_them_keeps():
+    # DeepSeek-V3's first three layers are dense, wider than the experts of a token
+    arch = load_model("deepseek-v3").architecture
+    options = {"machine": "h100x8", "plan": "tp8", "batch": 1}
+    kept, again = (run("deepseek-v3", rematerialise=r, **options) for r in (False, True))
+    total = 0.0
+    for layer, many in arch.distinct_layers:
+        alike = replace(arch, layers=(layer,) * len(arch.layers))
+        model = replace(load_model("deepseek-v3"), architecture=alike)
+        near, far = (run(model, rematerialise=r, **options) for r in (False, True))
+        inner = near.memory_bytes["activations"] - far.memory_bytes["activations"]
+        total += many / len(arch.layers) * inner
+    inner = kept.memory_bytes["activations"] - again.memory_bytes["activations"]
+    assert inner == pytest.approx(total)
+
+
+def test_gradients_of_every_micro_batch_take_their_way():
+    away = {"zero": 2, "states": "host_dram", "overlap": False, "plan": "dp8"}
+    owned = load_model("llama-2-7b").parameters / 8
+    link = 32e9 * 128 / 130 / 8 * 16
+    for micro in (1, 4):
+        options = {"batch": 32, "plan": f"dp8mb{micro}"}
+        near = run(zero=2, overlap=False, **options)
+        far = run(**{**away, **options})
+        extra = (2 * micro + 4) * owned / link
+        assert far.backward_s == pytest.approx(near.backward_s + extra, rel=1e-3)
+
+
 def test_pipelines_idle_as_their_formula_says():
     for micro in (4, 16):
         cost = run(plan=f"pp4mb{micro}", batch=32, rematerialise=False, schedule="gpipe",
@@ -228,6 +268,13 @@ def test_pipelines_idle_as_their_formula_says():
         ({"plan": "dp16"}, "more devices"),
         ({"plan": "pp64", "machine": "h100x64"}, "more stages than layers"),
         ({"batch": 0}, "positive whole"),
+        ({"batch": 2.5}, "positive whole"),
+        ({"context": True}, "positive whole"),
+        ({"plan": "pp2mb16"}, "fewer sequences"),
+        ({"plan": "tp8+weights=host_dram"}, "weights lie on the devices"),
+        ({"plan": "tp8+cache=host_dram"}, "no cache"),
+        ({"states": "hbm"}, "from this tier already"),
+        ({"activations": "hbm"}, "from this tier already"),
     ],
 )
 def test_a_mistake_is_named(options, words):

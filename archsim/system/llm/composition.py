@@ -26,6 +26,9 @@ from archsim.workload.steps import Bits
 
 __all__ = ["ExpertsCost", "evaluate_experts", "lru_hit_share", "lru_hits", "zipf_shares"]
 
+#: Of experts, prompts, or tokens; what is walked or priced one by one would take too long.
+MOST = 10_000_000
+
 
 @dataclass(frozen=True)
 class ExpertsCost:
@@ -185,14 +188,22 @@ def evaluate_experts(
               "pulling": 1 if pulling is None else pulling,
               "router_tokens": router_tokens}  # fmt: skip
     for name, value in counts.items():
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise InputError("must be a positive whole number", field=name, found=value)
+        if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MOST:
+            raise InputError("must be a positive whole number", field=name, found=value,
+                             expected=f"1 to {MOST}")  # fmt: skip
     if missing is not None and not 0 <= missing <= 1:
         raise InputError("must be a share", field="missing", found=missing, expected="0 to 1")
     found = load_machine(machine) if isinstance(machine, str) else machine
     model = load_model(expert) if isinstance(expert, str) else expert
     guide = model if router is None else load_model(router) if isinstance(router, str) else router
     plan = Plan.parse(plan) if isinstance(plan, str) else plan
+    if pulling is not None and pulling > plan.devices:
+        raise InputError("more devices pull than the plan has", field="pulling", found=pulling,
+                         expected=f"at most {plan.devices}")  # fmt: skip
+    for one in (model, guide):
+        if one.image_tokens:
+            raise InputError("a model of images reads no prompt", field=one.name,
+                             expected="a language model")  # fmt: skip
     found.item("tiers", home)
     node = resolve_node(found)
     for one in {model.name: model, guide.name: guide}.values():

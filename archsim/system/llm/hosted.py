@@ -1,7 +1,8 @@
 """Optimizer states in another tier: how gradients reach them, who updates them, and weights back.
 
-As DeepSpeed's ZeRO-3 does it (``runtime/zero/stage3.py``, 0.13): the averaged gradient is
-accumulated in host memory and read back for its norm; then it goes to the host's copy in 32 bits.
+As DeepSpeed's ZeRO-3 does it (``runtime/zero/stage3.py``, 0.13): the averaged gradient of every
+micro-batch is accumulated in host memory, which takes a way there and a way back (the last one for
+its norm); then it goes to the host's copy in 32 bits.
 Where that copy does not block, the device widens it first, so that four bytes a parameter leave;
 where it blocks, PyTorch copies two bytes into host memory allocated for that tensor and widens them
 there (``aten/src/ATen/native/cuda/Copy.cu``), and the backward pass waits. A link carries both
@@ -81,15 +82,17 @@ class Hosted:
         home: Tier the engine works from.
         owned: Parameters whose states are this device's.
         weight: Bytes of a weight or a gradient.
+        micro_batches: Whose gradients are accumulated.
     """
 
     def __init__(
         self, machine: Machine, node: NodeTable, how: Training, home: str, owned: float,
-        weight: float,
+        weight: float, micro_batches: int = 1,
     ) -> None:  # fmt: skip
         assert how.states is not None
         self.machine, self.node, self.how, self.home = machine, node, how, home
         self.states, self.owned, self.weight = how.states, owned, weight
+        self.micro_batches = micro_batches
         #: Updated where they stay, updated by devices that fetch states, and by the host.
         self.resident = owned * how.resident
         self.fetched = (owned - self.resident) * how.device_share
@@ -113,7 +116,7 @@ class Hosted:
 
     def gradients_s(self) -> tuple[float, float]:
         """Time of gradients on the way, and what the backward pass waits for in any case."""
-        narrow, away = self.owned * self.weight, self.waiting()
+        narrow, away = self.micro_batches * self.owned * self.weight, self.waiting()
         outward, blocked = narrow, 0.0
         if self.how.blocking:
             blocked = self.updated * self.weight / self.how.host.pageable_bytes_per_s

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from numbers import Integral
 
 import numpy as np
 
@@ -173,7 +174,7 @@ def evaluate_training(
         model: A model, the name of a shipped one, or a config.
         machine: A machine, the name of a shipped one, or a file.
         batch: Sequences of the whole machine; the plan's micro-batches divide them.
-        context: Tokens of each.
+        context: Tokens of each; images have as many as their model gives them.
         plan: Degrees of parallelism.
         how: Where things lie, and schedules.
         bits: Of weights (and gradients) and activations, as which keys and values are kept.
@@ -190,7 +191,24 @@ def evaluate_training(
     found = load_machine(machine) if isinstance(machine, str) else machine
     model = load_model(model) if isinstance(model, str) else model
     plan = Plan.parse(plan) if isinstance(plan, str) else plan
+    context = model.image_tokens or context
+    _check(plan, batch, context)
     return _Step(model, found, plan, how or Training(), bits or Bits(), batch, context).cost()
+
+
+def _check(plan: Plan, batch: int, context: int) -> None:
+    for name, value in {"batch": batch, "context": context}.items():
+        if isinstance(value, bool) or not isinstance(value, Integral) or not 1 <= value <= 10**9:
+            raise InputError("must be a positive whole number", field=name, found=value,
+                             expected="1 to 1000000000")  # fmt: skip
+    if plan.micro_batches > batch:
+        raise InputError("there are fewer sequences than micro-batches", field="plan",
+                         found=str(plan), expected=f"at most mb{batch}")  # fmt: skip
+    if plan.weights is not None or plan.cache is not None:
+        raise InputError(
+            "in training, weights lie on the devices, and there is no cache", field="plan",
+            found=str(plan), expected="no +weights and no +cache (zero divides weights)",
+        )  # fmt: skip
 
 
 def _routed(model: LanguageModel) -> float:
@@ -231,11 +249,16 @@ class _Step:
         self.parameters = (model.parameters - _routed(model)) / (plan.tensor * plan.pipeline)
         self.owned = self.parameters / (plan.data if how.zero else 1) + self.routed
         self.weight, self.act = bits.weight / 8.0, bits.activation / 8.0
+        home = self.pricer.tier_name
+        for field_, tier in (("states", how.states), ("activations", how.activations)):
+            if tier is not None and machine.item("tiers", tier).name == home:
+                raise InputError("the devices work from this tier already", source=machine.name,
+                                 field=field_, found=tier, expected="another tier")  # fmt: skip
         self.hosted: Hosted | None = None
         if how.states is not None:
-            machine.item("tiers", how.states)
-            home = self.pricer.tier_name
-            self.hosted = Hosted(machine, self.node, how, home, self.owned, self.weight)
+            self.hosted = Hosted(
+                machine, self.node, how, home, self.owned, self.weight, plan.micro_batches
+            )  # fmt: skip
 
     # ----------------------------------------------------------------------------- the passes
 
@@ -298,7 +321,7 @@ class _Step:
         )
         out = back = 0.0
         if how.activations is not None:
-            kept, home = self.kept_input() * calls, self.pricer.tier_name
+            kept, home = self.kept() * calls, self.pricer.tier_name
             out = float(self.path(home, how.activations).seconds(kept)[0])
             back = float(self.path(how.activations, home).seconds(kept)[0])
         works, behind, again = self.stages()
@@ -325,8 +348,10 @@ class _Step:
         ahead += (plan.micro_batches - 1) * max(forward)
         return ahead, walked.latency_s - ahead, walked.bubble
 
-    def kept_input(self) -> float:
-        """Bytes one layer keeps of a micro-batch with rematerialisation, on one device."""
+    def kept(self) -> float:
+        """Bytes one layer keeps of a micro-batch for its backward pass, on one device."""
+        if not self.how.rematerialise:
+            return self.full_layer()
         return self.rows * self.model.architecture.width * self.act
 
     # ----------------------------------------------------------------------------- the update
@@ -362,15 +387,14 @@ class _Step:
         cut = float(plan.data)
         layers = -(-self.layers // plan.pipeline)
         whole, experts = self.parameters * self.weight, self.routed * self.weight
-        kept = held * layers * self.kept_input()
+        kept = held * layers * self.kept()
         # What one layer works with: each product's operands, forward.
         layer = float(self.pass_.memory_bytes["workspace"][0])
-        activations = layer + (kept if how.rematerialise else held * layers * self.full_layer())
         near = {
             "weights": (whole / cut + 2.0 * whole / layers if how.zero == 3 else whole) + experts,
             "gradients": (whole / cut if how.zero >= 2 else whole) + experts,
             "states": self.owned * STATE_BYTES,
-            "activations": activations,
+            "activations": layer + kept,
         }
         away: dict[str, float] = {}
         if self.hosted is not None:
@@ -380,7 +404,7 @@ class _Step:
             away[self.hosted.states] = moved * plan.devices
         if how.activations is not None:
             away[how.activations] = away.get(how.activations, 0.0) + kept * plan.devices
-            near["activations"] = layer + 2.0 * self.kept_input()
+            near["activations"] = layer + 2.0 * self.kept()
         short = 0.0
         for name, needed in away.items():
             tier = self.node.tiers[name]
@@ -388,31 +412,36 @@ class _Step:
         return near, away, short
 
     def full_layer(self) -> float:
-        """Bytes one layer keeps of a micro-batch where nothing runs again: every call's input."""
+        """Bytes a layer keeps of a micro-batch where nothing runs again: every call's input.
+
+        Layers that differ count as their mean.
+        """
         from archsim.system.llm.calls import Grid, layer_calls
 
         one = np.ones(1)
         requests = float(self.rows // self.context)
         grid = Grid(requests * one, self.context * one, self.context * one,
                     self.plan.tensor * one, one, one)  # fmt: skip
-        layer = self.model.architecture.layers[0]
-        total = 0.0
-        for call in layer_calls(self.model.architecture, layer, grid, self.bits):
+        arch, total = self.model.architecture, 0.0
+        calls = [
+            (call, float(many))
+            for layer, many in arch.distinct_layers
+            for call in layer_calls(arch, layer, grid, self.bits)
+        ]
+        for call, many in calls:
+            size = call.sizes
             if call.kind == "gemm":
-                total += float((call.sizes["m"] * call.sizes["k"]).sum()) * self.act
+                total += many * float((size["m"] * size["k"]).sum()) * self.act
             elif call.kind in ("vector", "moe"):
-                moved = call.sizes.get("bytes")
-                total += 0.5 * float(moved.sum()) if moved is not None else 0.0
+                moved = size.get("bytes")
+                total += many * 0.5 * float(moved.sum()) if moved is not None else 0.0
             elif call.kind in ("attention", "latent"):
-                size = call.sizes
                 rows = size["requests"] * size["new"] * size["heads"]
-                total += float((rows * 3.0 * size["head_dim"]).sum()) * self.act
-        return total
+                total += many * float((rows * 3.0 * size["head_dim"]).sum()) * self.act
+        return total / self.layers
 
     def cost(self) -> TrainingCost:
         """Everything together."""
-        if self.how.activations is not None:
-            self.machine.item("tiers", self.how.activations)
         forward, backward, bubble = self.passes()
         backward, update = backward + self.gradients(backward), self.update()
         held = min(self.plan.micro_batches, self.plan.pipeline)
