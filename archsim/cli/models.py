@@ -9,6 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
+from archsim.cli.plan import PlanText
+
 
 class Kind(enum.StrEnum):
     """What can be listed."""
@@ -147,12 +149,7 @@ def evaluate(
     context: Annotated[
         int | None, typer.Option(min=1, help="Language models: tokens in a request's cache.")
     ] = None,
-    plan: Annotated[
-        str | None,
-        typer.Option(
-            help="Language models: e.g. tp8, tp4pp2, tp4+eager, tp8+cache=ddr:0.5, tp8+unfused."
-        ),
-    ] = None,
+    plan: PlanText = None,
     bits: Annotated[
         str | None,
         typer.Option(help="Language models: of weights, activations, cache: 8 or 4/16 or 4/16/8."),

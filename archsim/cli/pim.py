@@ -7,6 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
+from archsim.cli.plan import PlanText
+
 pim = typer.Typer(
     name="pim",
     help="Memories that compute: kernels at command level, what runs where, what it costs.",
@@ -17,7 +19,6 @@ pim = typer.Typer(
 
 Workload = Annotated[str, typer.Option("--workload", "-w", help="Language model.")]
 MachineName = Annotated[str, typer.Option("--machine", "-m", help="Machine with a pim engine.")]
-PlanText = Annotated[str | None, typer.Option(help="Plan; default one device a head group (tpN).")]
 Batches = Annotated[str, typer.Option(help="Batches, joined by commas.")]
 Contexts = Annotated[str, typer.Option(help="Tokens of context, joined by commas.")]
 Out = Annotated[

@@ -514,6 +514,17 @@ def test_plans_are_read_as_they_are_written(tensor, pipeline, data, micro, ladde
     assert Plan.parse(str(full)) == full
 
 
+def test_all_parts_of_a_plan_are_listed():
+    from dataclasses import fields
+
+    from archsim.system.llm.plan import DEGREES, plan_help
+
+    words = plan_help()
+    names = {f.name for f in fields(Plan)} - set(DEGREES.values())
+    assert all(f"  {short}N " in words for short in DEGREES)
+    assert all(f"+{name}" in words for name in names if not name.endswith("_share"))
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
@@ -521,11 +532,14 @@ def test_plans_are_read_as_they_are_written(tensor, pipeline, data, micro, ladde
         ({"plan": "8"}, "cannot read the plan"),
         ({"plan": "tp8tp8"}, "cannot read the plan"),
         ({"plan": "tp0"}, "cannot read the plan"),
-        ({"plan": "tp8+stairs"}, "cannot read the plan"),
-        ({"plan": "tp8+eager=1"}, "cannot read the plan"),
+        ({"plan": "tp8+stairs"}, "no such option.*ladder, eager, unfused, software, staged"),
+        ({"plan": "tp8+lader"}, "did you mean 'ladder'"),
+        ({"plan": "tp8+staged+staged"}, "given twice"),
+        ({"plan": "tp8+weights=host_dram:2"}, "a share from 0 to 1"),
+        ({"plan": "tp8+eager=1"}, "eager takes no value"),
         ({"plan": "tp8+eager=", "machine": "h100x8"}, "cannot read the plan"),
         ({"plan": "tp8+eager", "machine": "tpu_v3x8"}, "of GPUs only"),
-        ({"plan": "tp8+weights="}, "cannot read the plan"),
+        ({"plan": "tp8+weights="}, "weights names a tier"),
         ({"plan": "tp8+weights=sram"}, "none of the tiers"),
         ({"plan": "tp1+weights=host_dram", "machine": "tpu_v3"}, "none of the tiers"),
         ({"plan": "tp4ep3"}, "divisor"),

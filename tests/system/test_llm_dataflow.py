@@ -173,10 +173,10 @@ def test_a_ladder_changes_nothing_inside_a_pipeline():
     assert cost.latency_s[3] < cost.latency_s[2]
 
 
-@pytest.mark.parametrize("mode", ["unfused", "software"])
-def test_modes_are_of_dataflow_engines(mode):
-    with pytest.raises(InputError, match="dataflow engines only"):
-        run(machine="h100x8", plan=f"tp8+{mode}")
+@pytest.mark.parametrize(("mode", "machine"), [("unfused", "tpu_v3x8"), ("software", "h100x8")])
+def test_modes_are_of_dataflow_engines(mode, machine):
+    with pytest.raises(InputError, match="dataflow engines"):
+        run(machine=machine, plan=f"tp8+{mode}")
 
 
 def test_a_spatial_engine_and_a_dataflow_engine_serve_a_model():

@@ -12,12 +12,44 @@ import numpy as np
 from archsim.errors import InputError
 
 _TERM = re.compile(r"(tp|pp|dp|ep|mb)([1-9][0-9]{0,5})")
-#: What may follow the degrees, without a value.
-_MODES = ("ladder", "eager", "unfused", "software", "staged")
-#: What may lie in another tier than the one the engine works from.
-PLACED = ("weights", "cache")
 _SHARE = re.compile(r"[01](\.[0-9]{0,17})?")
 DEGREES = {"tp": "tensor", "pp": "pipeline", "dp": "data", "ep": "expert", "mb": "micro_batches"}
+#: What may lie in another tier than the one the engine works from.
+PLACED = ("weights", "cache")
+#: What the parts of a plan's text mean: degrees, each with a number, and options after them.
+DEGREE_WORDS = {
+    "tp": "devices a layer's matrices and heads are cut over",
+    "pp": "stages the layers are cut into",
+    "dp": "groups of devices with requests of their own",
+    "ep": "groups experts are dealt out over, a divisor of tp x dp",
+    "mb": "micro-batches the batch is cut into, to fill the stages",
+}
+MODE_WORDS = {
+    "ladder": "sums over devices run beside the next part of a layer (Ladder-Residual)",
+    "eager": "GPUs: the host starts every operation, attention is unfused (PyTorch)",
+    "unfused": "dataflow engines: every operator a kernel; GPUs: attention in three kernels",
+    "software": "dataflow engines: the host starts every kernel",
+    "staged": "GPUs: messages within a node go through host memory (no peer access)",
+}
+PLACE_WORDS = {
+    "weights=TIER:SHARE": "that share (default all) of the weights lies in another tier",
+    "cache=TIER:SHARE": "that share (default all) of the caches lies in another tier",
+}
+_EXAMPLES = "tp8, tp4pp2, tp8dp4ep32, tp8+ladder, tp8+weights=host_dram, tp8+cache=host_dram:0.5"
+
+
+def plan_help() -> str:
+    """All parts of a plan's text, and what they mean.
+
+    Example:
+        >>> "+staged" in plan_help()
+        True
+    """
+    parts = [(f"{name}N", words) for name, words in DEGREE_WORDS.items()]
+    parts += [(f"+{name}", words) for name, words in (MODE_WORDS | PLACE_WORDS).items()]
+    lines = [f"  {part:20} {words}" for part, words in parts]
+    head = "A plan: degrees of parallelism, each at most once, then options (+ or a comma between)."
+    return "\n".join([head, *lines, f"Such as {_EXAMPLES}."])
 
 
 @dataclass(frozen=True)
@@ -105,42 +137,68 @@ class Plan:
             >>> Plan.parse("tp8pp2").devices
             16
         """
-        found: dict[str, int] = {}
         degrees, *extras = re.split(r"[+,]", text)
-        end = 0
-        for match in _TERM.finditer(degrees):
-            if match.start() != end or DEGREES[match[1]] in found:
-                break
-            found[DEGREES[match[1]]] = int(match[2])
-            end = match.end()
-        rest = dict(extra.partition("=")[::2] for extra in extras)
-        good = set(rest) <= {*_MODES, *PLACED} and len(rest) == len(extras)
-        good = good and not any("=" in extra for extra in extras if extra.startswith(_MODES))
-        placed: dict[str, Any] = {}
-        for role in set(PLACED) & set(rest):
-            tier, colon, share = rest[role].partition(":")
-            good = good and tier != "" and (not colon or _SHARE.fullmatch(share) is not None)
-            if good:
-                placed |= {role: tier, f"{role}_share": float(share or 1)}
-        if end != len(degrees) or not found or not good:
-            raise InputError(
-                "cannot read the plan",
-                field="plan",
-                found=text,
-                expected="tp, pp, dp, ep, mb with a number each, then +ladder, +eager, "
-                "+weights=TIER or +cache=TIER:SHARE, such as tp8, tp4pp2, tp8+weights=host_dram",
-            )
-        fields: dict[str, Any] = {**found, **placed, **{mode: mode in rest for mode in _MODES}}
+        fields: dict[str, Any] = dict(_degrees(degrees, text))
+        seen = set()
+        for extra in extras:
+            name = extra.partition("=")[0]
+            if name in seen:
+                raise _unreadable("an option is given twice", extra, "each option once")
+            seen.add(name)
+            fields |= _option(extra)
         return cls(**fields)
 
     def __str__(self) -> str:
         return written({name: getattr(self, name) for name in self.__dataclass_fields__})
 
 
+def _unreadable(why: str, found: str, expected: str) -> InputError:
+    return InputError(
+        f"cannot read the plan: {why}", field="plan", found=found, expected=expected
+    )  # fmt: skip
+
+
+def _degrees(text: str, plan: str) -> dict[str, int]:
+    """The degrees of parallelism that a plan begins with."""
+    found: dict[str, int] = {}
+    end = 0
+    for match in _TERM.finditer(text):
+        if match.start() != end or DEGREES[match[1]] in found:
+            break
+        found[DEGREES[match[1]]] = int(match[2])
+        end = match.end()
+    if end != len(text) or not found:
+        raise _unreadable(
+            "it begins with degrees", plan,
+            f"{', '.join(DEGREES)}, each once and with a number, then options: {_EXAMPLES}",
+        )  # fmt: skip
+    return found
+
+
+def _option(text: str) -> dict[str, Any]:
+    """The fields that one option sets."""
+    name, equals, value = text.partition("=")
+    if name in MODE_WORDS:
+        if equals:
+            raise _unreadable(f"{name} takes no value", text, f"+{name}")
+        return {name: True}
+    if name not in PLACED:
+        raise _unreadable(
+            "no such option", name, ", ".join([*MODE_WORDS, *(f"{role}=TIER" for role in PLACED)])
+        )
+    tier, colon, share = value.partition(":")
+    if not tier or (colon and _SHARE.fullmatch(share) is None):
+        raise _unreadable(
+            f"{name} names a tier, and perhaps a share from 0 to 1", text,
+            f"{name}=host_dram or {name}=host_dram:0.5",
+        )  # fmt: skip
+    return {name: tier, f"{name}_share": float(share or 1)}
+
+
 def written(values: Mapping[str, Any]) -> str:
     """A plan's fields as :meth:`Plan.parse` reads them."""
     text = "".join(f"{short}{values[n]:.0f}" for short, n in DEGREES.items() if values[n] > 1)
-    text = (text or "tp1") + "".join(f"+{mode}" for mode in _MODES if values[mode])
+    text = (text or "tp1") + "".join(f"+{mode}" for mode in MODE_WORDS if values[mode])
     for role in PLACED:
         tier, share = values[role], values[f"{role}_share"]
         if tier:
