@@ -171,7 +171,7 @@ def test_interleaved_updates_are_those_of_subgroups_one_by_one(subgroups, memory
     fetched = round(subgroups * share)
     size, touched, each = 1e7, 30.0, 8.0
     # memory is shared by what the host updates and what is copied meanwhile
-    per_byte = each / (614.4e9 * memory)
+    per_byte, copied = each / (614.4e9 * memory), each / (614.4e9 * 0.8)
     ours = one.update_s(touched)
     if fetched == 0 or abs(fetched / subgroups - share) > 1e-9:
         return
@@ -182,11 +182,11 @@ def test_interleaved_updates_are_those_of_subgroups_one_by_one(subgroups, memory
         if mine:
             left -= 1
             fetch += size * STATE_BYTES / into.bandwidth[0]
-            cpu += 2 * size * STATE_BYTES * per_byte
+            cpu += 2 * size * STATE_BYTES * copied
             device = max(device, fetch) + size * touched / 3.352e12
             put = max(put, device) + size * STATE_BYTES / outof.bandwidth[0]
         else:
-            cpu += size * (touched + 2.0) * per_byte
+            cpu += size * (touched * per_byte + 2.0 * copied)
             fetch = max(fetch, cpu) + size * 2.0 / into.bandwidth[0]
     simulated_s = max(cpu, fetch, put, device)
     # the formula lets weights go back whenever a link is free; one by one they wait for the host

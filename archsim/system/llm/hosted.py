@@ -32,10 +32,11 @@ class Host:
     """What a host reaches of its memory and links in training.
 
     Attributes:
-        memory_share: Share of its memory's peak at which it updates: Adam's bytes, and copies
-            meanwhile. DeepSpeed's CPU-Adam on two Xeon 8168 (256 GB/s): 10e9 parameters of 30 bytes
-            in 2.57 s (ZeRO-Offload, ATC 2021, table 4, recalled); an EPYC 7543P reaches 0.59, see
-            ``POLARIS``.
+        memory_share: Share of its memory's peak at which it updates. DeepSpeed's CPU-Adam on two
+            Xeon 8168 (256 GB/s): 10e9 parameters of 30 bytes in 2.57 s (ZeRO-Offload, ATC 2021,
+            table 4, recalled); an EPYC 7543P reaches 0.59, see ``POLARIS``.
+        copy_share: Share of that peak at which copies meanwhile take it from the host: they stream,
+            and STREAM reaches about four fifths of the peak on such hosts (recalled).
         pageable_bytes_per_s: Rate of one device's blocking copies into host memory that is
             allocated for them, widening included; one thread takes a page fault for every 4 KiB.
             Two hosts reach 2.2e9 and 3.0e9, see ``XEON`` and ``POLARIS``.
@@ -45,11 +46,12 @@ class Host:
     """
 
     memory_share: float = 0.46
+    copy_share: float = 0.8
     pageable_bytes_per_s: float = 2.5e9
     weights_share: float = 1.0
 
     def __post_init__(self) -> None:
-        for name in ("memory_share", "weights_share"):
+        for name in ("memory_share", "copy_share", "weights_share"):
             if not 0 < getattr(self, name) <= 1:
                 raise InputError(
                     "must be a share above 0", field=f"host.{name}", found=getattr(self, name),
@@ -144,7 +146,7 @@ class Hosted:
         # Both directions at once; the devices' own work is hidden behind the copies, which take
         # the memory's bandwidth from the host.
         moved = self.fetched * STATE_BYTES
-        host += (2.0 * moved + weights) * many * self.byte_s()
+        host += (2.0 * moved + weights) * many * self.byte_s(how.host.copy_share)
         fetch = float(into.seconds(moved)[0]) + back
         put = float(outof.seconds(moved)[0])
         group = min(float(how.subgroup), self.fetched)
@@ -152,15 +154,15 @@ class Hosted:
         last = group * touched / hbm + float(outof.seconds(group * STATE_BYTES)[0])
         return max(host, fetch + last, first + put, devices)
 
-    def byte_s(self) -> float:
-        """Time of a byte read from or written to the states' tier, for all that share it."""
+    def byte_s(self, share: float) -> float:
+        """Time of a byte of the states' tier, at a share of its peak (a drive reaches all)."""
         read = float(self.node.tiers[self.states]["bandwidth_bytes_per_s"][0])
-        return 1.0 / (read if self.drive else read * self.how.host.memory_share)
+        return 1.0 / (read if self.drive else read * share)
 
     def parameter_s(self, touched: float) -> float:
         """Time of one parameter's update by the host, whose processors share the states' tier."""
         if not self.drive:
-            return touched * self.byte_s()
+            return touched * self.byte_s(self.how.host.memory_share)
         # Only states pass through a drive.
         tier = self.node.tiers[self.states]
         read = float(tier["bandwidth_bytes_per_s"][0])
