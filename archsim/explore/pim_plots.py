@@ -116,6 +116,8 @@ def plot_map(
 
 def plot_gains(found: Gains, path: str | Path, title: str) -> Path:
     """Speed over the same machine without units, over batch, context and group size."""
+    from matplotlib.patches import Rectangle
+
     path = Path(path)
     with figure(path, 1.2 + 2.9 * len(found.group), 3.7) as canvas:
         panels = canvas.subplots(1, len(found.group), squeeze=False, sharey=True)[0]
@@ -127,11 +129,12 @@ def plot_gains(found: Gains, path: str | Path, title: str) -> Path:
             )
             _contours(panel, found.batch, found.context, speed, SPEEDS, "{:g}x")
             over = ~found.fits[place].T
-            if over.any():
-                panel.contourf(
-                    found.batch, found.context, over.astype(float), levels=[0.5, 1.5],
-                    colors="none", hatches=["////"],
-                )  # fmt: skip
+            x, y = _edges(found.batch), _edges(found.context)
+            for row, column in np.argwhere(over).tolist():
+                size = x[column + 1] - x[column], y[row + 1] - y[row]
+                panel.add_patch(
+                    Rectangle((x[column], y[row]), *size, fill=False, hatch="////", linewidth=0)
+                )
             group = int(found.group[place])
             heads = f"{group} query head{'s' if group > 1 else ''} a key head"
             panel.set_title(heads if group else "heads as published")

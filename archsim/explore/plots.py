@@ -39,7 +39,8 @@ def plot_pareto(results: Results, path: str | Path) -> Path:
         else:
             main, panels = canvas.add_subplot(), []
         handles = _trade_off(main, results, x, y, marks=True)
-        main.set_title(results.meta.get("title") or results.meta.get("name", ""))
+        heading = results.meta.get("title") or results.meta.get("name", "")
+        main.set_title(textwrap.fill(heading, 68 if side else 90))
         for panel, name in zip(panels, side, strict=True):
             _trade_off(panel, results, x, name, marks=False)
             panel.set_title(f"{title(name)} limit")

@@ -230,3 +230,19 @@ def test_a_gpu_of_measured_kernels_takes_units_beside_it():
     off = machine.with_values({"engines.pim.policy": "off"})
     same = evaluate_step("mixtral-8x7b", off, **sizes)
     assert same.latency_s[0] == pytest.approx(alone.latency_s[0], rel=1e-9)
+
+
+def test_area_tells_units_in_memory_from_what_else_was_added():
+    from archsim.system.llm.serving import ServedStep, Serving
+    from archsim.workload.huggingface import load_model
+
+    step = ServedStep("decode", load_model("mixtral-8x7b"), "decode", 8, 1024)
+    shipped, node = load_machine("duplexx4"), resolve_node(load_machine("duplexx4"))
+    units = 4 * node.engines["pim"]["area_mm2"][0]
+    memory = {"tiers.hbm.channels": 96}
+    for hardware, more in (({}, False), (memory, True)):
+        done = Serving(shipped, [step]).evaluate(hardware, {"tensor": 4})
+        areas = done.breakdown([1.0])["area_mm2"]
+        assert areas["units in memory"] == pytest.approx(units)
+        assert ("memory interfaces added" in areas) == more
+        assert sum(areas.values()) == pytest.approx(done.metrics["area_mm2"][0])

@@ -160,9 +160,13 @@ class Served:
         idle = float(self.bill.idle_w[min(row, len(self.bill.idle_w) - 1)]) * total
         energy = float(self.metrics["energy_j"][row])
         areas = {}
+        at = min(row, self.node.designs - 1)
         for name, part in self.node.parts.items():
-            at = min(row, self.node.designs - 1)
             areas[name] = float(np.nan_to_num(part["die_area_mm2"][at]) * part["instances"][at])
+        for engine in self.node.engines.values():
+            if "bandwidth_factor" in engine:  # units in or under a memory
+                units = float(engine["area_mm2"][at] * engine["instances"][at])
+                areas["units in memory"] = areas.get("units in memory", 0.0) + units
         area = float(self.metrics["area_mm2"][row])
         more = area - sum(areas.values())
         if more >= 0:
