@@ -8,11 +8,10 @@ from typing import Annotated, Any
 
 import typer
 
+from archsim.cli.plan import PlanText
+
 Model = Annotated[str, typer.Option("--workload", "-w", help="Shipped model, or a config.json.")]
 MachineName = Annotated[str, typer.Option("--machine", "-m", help="Name (sn40lx8) or file.")]
-PlanText = Annotated[
-    str | None, typer.Option(help="E.g. tp8, tp8+unfused; default all devices as tp.")
-]
 BitsText = Annotated[
     str | None, typer.Option("--bits", help="Of weights/activations/cache, e.g. 4/16/8 or 8.")
 ]
