@@ -12,8 +12,10 @@ import numpy as np
 from archsim.envs.llm_scenario import HOME, LLMScenario, is_config, machine_values
 from archsim.envs.problem import Metrics, ScenarioProblem, copy_input, log_share
 from archsim.envs.scenario import error_context, is_file
+from archsim.system.llm.launches import Launches, Roof, launches_of, roof_of
 from archsim.system.llm.plan import PLACED, Plan
-from archsim.system.llm.rows import DEFAULTS
+from archsim.system.llm.resolved import resolved
+from archsim.system.llm.rows import DEFAULTS, Plans
 from archsim.system.llm.serving import Served, ServedStep, Serving
 
 #: What :func:`step_features` gives, in order.
@@ -27,6 +29,8 @@ FEATURES: tuple[str, ...] = (
     "context",
     "steps",
 )
+#: Figures of launches that add up.
+_SUMMED = ("macs", "bytes_moved", "latency_s")
 
 
 class LLMProblem(ScenarioProblem[LLMScenario]):
@@ -165,6 +169,14 @@ class LLMProblem(ScenarioProblem[LLMScenario]):
 
     def _served(self, serving: Serving, designs: np.ndarray) -> Served:
         """Full costs of designs whose numbers have the same widths."""
+        found = serving.evaluate(*self._chosen(designs))
+        if len(found.violation) == len(designs):
+            return found
+        at = np.zeros(len(designs), dtype=np.int64)  # nothing but widths is chosen: all are alike
+        return _rows(found, at)
+
+    def _chosen(self, designs: np.ndarray) -> tuple[dict[str, Any], dict[str, Any], dict[Any, Any]]:
+        """What designs set: values of the machine, columns of the plan, sizes of steps."""
         hardware: dict[str, np.ndarray] = {}
         plan: dict[str, Any] = {}
         sizes: dict[tuple[str, str], np.ndarray] = {}
@@ -178,12 +190,7 @@ class LLMProblem(ScenarioProblem[LLMScenario]):
                 ) else column  # fmt: skip
             if spec.size is not None:
                 sizes |= {(label, spec.size): column for label in self.scenario.labels(spec)}
-        plan = self._derived(hardware, {**self._fixed, **plan})
-        found = serving.evaluate(hardware, plan, sizes)
-        if len(found.violation) == len(designs):
-            return found
-        at = np.zeros(len(designs), dtype=np.int64)  # nothing but widths is chosen: all are alike
-        return _rows(found, at)
+        return hardware, self._derived(hardware, {**self._fixed, **plan}), sizes
 
     def _shipped(self) -> Served:
         return self.serving.evaluate({}, self._derived({}, self._fixed))
@@ -201,6 +208,39 @@ class LLMProblem(ScenarioProblem[LLMScenario]):
         return (self._shipped() if design is None else self.served(design)).breakdown(
             [step.weight for step in self.serving.steps]
         )
+
+    def roofline(self, design: np.ndarray | None) -> tuple[Roof, list[Launches]]:
+        """What one device launches in all steps, as often as each happens, under its roof.
+
+        Args:
+            design: int64[P]; None is the machine as shipped.
+
+        Returns:
+            The roof, and the launches of each step (none of compositions of experts, nor where no
+            one roof holds, see :func:`archsim.system.llm.launches.launches_of`).
+        """
+        designs = np.empty((0, 0)) if design is None else np.atleast_2d(design)
+        hardware, plan, sizes = (
+            ({}, self._derived({}, self._fixed), {}) if design is None else self._chosen(designs)
+        )
+        widths = {} if design is None else {n: self._bits(n, designs)[0] for n in self._widths}
+        ready = resolved(self.system, self.scenario.numbers(**widths), hardware)
+        found = []
+        for step in self.serving.steps:
+            if step.composition is not None:
+                continue
+            asked = {
+                n: np.ravel(sizes.get((step.label, n), getattr(step, n)))[0]
+                for n in ("batch", "context")
+            }
+            prefix = f"{step.label}: " if len(self.serving.steps) > 1 else ""
+            for part in launches_of(
+                step.model, ready, Plans.of(plan), phase=step.phase, new=step.new,
+                imbalance=step.imbalance, **asked,
+            ):  # fmt: skip
+                often = {n: getattr(part, n) * step.weight for n in _SUMMED}
+                found.append(replace(part, name=prefix + part.name, **often))
+        return roof_of(ready), found
 
     def _derived(self, hardware: Mapping[str, Any], plan: Mapping[str, Any]) -> dict[str, Any]:
         """A plan's columns with those that follow from others."""

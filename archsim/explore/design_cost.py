@@ -64,11 +64,9 @@ def design_costs(results: Results) -> list[DesignCost]:
     if hasattr(opened.problem, "breakdown"):  # systems of language models
         stand = standing_out(results)
         made = [
-            DesignCost(role, **opened.problem.breakdown(results.indices[row]))
-            for role, row in stand.items()
+            served_cost(opened.problem, role, results.indices[row]) for role, row in stand.items()
         ]
-        shipped = DesignCost(opened.problem.reference_name, **opened.problem.breakdown(None))
-        return [*made, shipped] if made else []
+        return [*made, served_cost(opened.problem, opened.problem.reference_name)] if made else []
     if not hasattr(opened.problem, "machine"):
         return []
     costs = []
@@ -77,6 +75,22 @@ def design_costs(results: Results) -> list[DesignCost]:
     if costs:
         costs.append(design_cost(opened.problem, "machine as shipped", opened.problem.machine))
     return costs
+
+
+def served_cost(problem: Any, role: str, design: Any = None) -> DesignCost:
+    """Cost of one system that serves language models; layers and roof are of one device.
+
+    Args:
+        problem: The `archsim.envs.LLMProblem`.
+        role: Name of the design in figures.
+        design: Its index vector; None is the machine as shipped.
+    """
+    parts = problem.breakdown(design)
+    if not hasattr(problem, "roofline"):
+        return DesignCost(role, **parts)
+    roof, launches = problem.roofline(design)
+    layers = tuple(Layer(**vars(part)) for part in launches)
+    return DesignCost(role, **parts, layers=layers, **vars(roof))
 
 
 def design_machine(results: Results, row: int) -> Any:
