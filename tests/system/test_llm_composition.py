@@ -113,6 +113,69 @@ def test_a_copy_takes_the_way_between_the_tiers():
     assert run(home="hbm").switch_s == 0
 
 
+@pytest.mark.parametrize(
+    "path",
+    ["links.load.bandwidth_bytes_per_s", "links.peer_to_peer.bandwidth_bytes_per_s",
+     "tiers.ddr.bandwidth_bytes_per_s", "tiers.hbm.bandwidth_bytes_per_s",
+     "tiers.hbm.capacity_bytes", "engines.rdu.rates.bf16.flops_per_s"],
+)  # fmt: skip
+@pytest.mark.parametrize("ahead", [False, True])
+def test_better_hardware_is_never_slower(path, ahead):
+    machine = load_machine("sn40lx8")
+    last = np.inf
+    for times in (0.1, 0.5, 1.0, 4.0, 100.0):
+        name, field = path.split(".")[1], path.split(".")[2:]
+        value = 0.0
+        if path.startswith("engines"):
+            value = machine.item("engines", name).rates[0].flops_per_s
+        else:
+            value = getattr(machine.item(path.split(".")[0], name), field[0])
+        now = run(
+            machine.with_values({path: times * value}), batch=4, router_tokens=3, ahead=ahead,
+            shares=zipf_shares(150, 0.8),
+        ).latency_s  # fmt: skip
+        assert now <= last * (1 + 1e-12)
+        last = now
+
+
+def test_a_home_that_is_infinitely_fast_is_as_good_as_none():
+    free = load_machine("sn40lx8").with_values({
+        "links.load.bandwidth_bytes_per_s": 1e18, "links.load.latency_s": 0.0,
+        "tiers.ddr.bandwidth_bytes_per_s": 1e18, "tiers.ddr.latency_s": 0.0,
+        "tiers.hbm.bandwidth_bytes_per_s": 1e18,
+    })  # fmt: skip
+    waits, hits = (run(free, missing=share, batch=3) for share in (1.0, 0.0))
+    assert waits.latency_s == pytest.approx(hits.latency_s, rel=1e-6)
+
+
+@given(
+    st.integers(1, 6), st.integers(1, 12), st.integers(1, 9), st.floats(0.0, 2.0),
+    st.integers(1, 200),
+)  # fmt: skip
+@settings(max_examples=8, deadline=None)
+def test_more_to_do_is_never_faster(batch, tokens, named, skew, experts):
+    options = {"batch": batch, "tokens": tokens, "prompt": 256, "router_tokens": named,
+               "experts": experts, "shares": zipf_shares(experts, skew)}  # fmt: skip
+    less = run(**options)
+    more = {"batch": batch + 1, "tokens": tokens + 1, "prompt": 257, "router_tokens": named + 1}
+    for name, value in more.items():
+        cost = run(**{**options, name: value})
+        assert cost.latency_s >= less.latency_s * (1 - 1e-12)
+        assert cost.energy_j >= less.energy_j * (1 - 1e-12)
+    crowd = run(**{**options, "experts": experts + 50, "shares": zipf_shares(experts + 50, skew)})
+    assert crowd.missing >= less.missing - 1e-9
+
+
+@given(st.lists(st.floats(0.01, 1.0), min_size=1, max_size=60), st.integers(0, 60))
+@settings(deadline=None)
+def test_more_places_never_hit_less(shares, slots):
+    some, more = (lru_hit_share(shares, n) for n in (slots, slots + 1))
+    assert 0.0 <= some <= more + 1e-9 <= 1.0 + 1e-9
+    # no policy without foresight beats keeping the most wanted
+    best = sum(sorted(shares, reverse=True)[:slots]) / sum(shares)
+    assert some <= best + 1e-9
+
+
 def test_running_out_of_room_is_a_result():
     few, some, many = (run("a100x8", home="host_dram", experts=n) for n in (40, 150, 200))
     assert few.fits
@@ -155,6 +218,9 @@ def test_requests_are_walked_exactly():
         ({"shares": [0.0] * 150}, "must be asked for"),
         ({"pulling": 0}, "positive whole"),
         ({"pulling": 1.5}, "positive whole"),
+        ({"pulling": 9}, "more devices pull"),
+        ({"router": "vit-large-16"}, "reads no prompt"),
+        ({"experts": 10**9}, "1 to 10000000"),
         ({"prompt": 0}, "positive whole"),
         ({"batch": True}, "positive whole"),
         ({"router_tokens": 0}, "positive whole"),
