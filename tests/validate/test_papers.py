@@ -138,7 +138,7 @@ def test_what_is_not_published_is_varied_beside_the_row(capsys, monkeypatch):
     monkeypatch.setattr(lean, "rows", lambda: iter([one, two]))
     assert not papers.validate_papers(only="lean")
     lines = capsys.readouterr().out.splitlines()
-    at = lines.index("  over roads of any kind, which is not published, ours spans")
+    at = lines.index("  not published, or told differently: roads of any kind; ours spans")
     assert lines[at + 1] == "    80 to 130 x (published 100): short"
     assert lines[at + 2].split() == ["6", "to", "7", "(published", "5", "to", "7):", "long"]
 

@@ -95,7 +95,7 @@ def validate_papers(only: str | None = None) -> bool:
             for cause in dict.fromkeys(row.cause for row in mine if row.cause and not row.met):
                 print(f"  missed: {cause}")
             for over in dict.fromkeys(row.over for row in mine if row.spread):
-                print(f"  over {over}, which is not published, ours spans")
+                print(f"  not published, or told differently: {over}; ours spans")
                 for row in (row for row in mine if row.spread and row.over == over):
                     print(f"    {row.spans} {row.unit} (published {row.shown}): {row.figure}")
         met, count = met + sum(row.met for row in rows), count + len(rows)

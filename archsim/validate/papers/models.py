@@ -21,7 +21,7 @@ CAUSES = {
 }
 #: Vocabularies that counts may have been made with instead.
 ALSO = {"glam-8b-64e": 32000}
-VOCABULARY = "the vocabulary that {} was counted with, of its config or {:,}"
+VOCABULARY = "the vocabulary that {} was counted with, its config's or {:,}"
 
 
 def rows() -> Iterator[Row]:

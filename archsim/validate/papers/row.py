@@ -23,8 +23,8 @@ class Row:
         allowed: Share of the published value that ours may be off by.
         least: Where a range is published, its lower end (``published`` is the upper one).
         cause: Why ours is off, where it is and that is understood.
-        spread: Ours at values of a quantity that is not published, where that matters; whether the
-            row is met goes by ``ours`` alone.
+        spread: Ours at values of a quantity that is not published or told differently, where that
+            matters; whether the row is met goes by ``ours`` alone.
         over: That quantity and its values.
     """
 
