@@ -1,7 +1,7 @@
 """The closed form of kernels in memory beside the command level, over a grid of shapes.
 
-Nothing of the closed form is fitted, so every shape is a test. Shapes are drawn evenly over sizes
-that fill a product's units a few times, half of them powers of two as models have them.
+Nothing of the closed form is fitted, so every shape is a test: sizes as models have them, sizes
+that fill a product's units up to twelve times, and sizes of any scale from one on.
 """
 
 from __future__ import annotations
@@ -40,16 +40,20 @@ class Compared:
 
 
 def shapes_of(product: Product, many: int, seed: int = 0) -> Iterator[tuple[int, int, int]]:
-    """Sizes of GEMVs and skinny GEMMs for a product."""
+    """Sizes of GEMVs and skinny GEMMs for a product: of models, spread evenly, and of any scale."""
     rng = np.random.default_rng(seed)
     units = product.units.count * product.lockstep * product.channels * product.stacks
+    vectors = [1, 2, 4, 8, 16, 64] if product.units.held > 1 else [1, 1, 2, 3]
     for index in range(many):
-        m = int(rng.choice([1, 2, 4, 8, 16, 64] if product.units.held > 1 else [1, 1, 2, 3]))
-        if index % 2:
+        m = int(rng.choice(vectors))
+        if index % 3 == 0:
             n = int(units * rng.choice([1, 2, 4, 8, 12]))
             k = int(2 ** rng.integers(7, 14))
-        else:
+        elif index % 3 == 1:
             n, k = int(rng.integers(units // 8, 12 * units)), int(rng.integers(64, 8192))
+        else:
+            n = int(np.exp(rng.uniform(0, np.log(16 * units))))
+            k = int(np.exp(rng.uniform(0, np.log(16384))))
         yield m, n, k
 
 

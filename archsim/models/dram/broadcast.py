@@ -31,8 +31,8 @@ from archsim.models.dram.layout import (
 from archsim.models.jit import inlined, inner
 
 # Columns of a program, one line a run of equal column commands.
-C_COMMAND, C_BANK, C_ROW, C_GAP, C_TIMES, C_SIZE = range(6)
-_AHEAD = 24  # lines whose rows may be open before they are used; a refresh waits for them
+C_COMMAND, C_BANK, C_ROW, C_GAP, C_TIMES, C_FENCE, C_SIZE = range(7)
+AHEAD = 24  # lines whose rows may be open before they are used; a refresh waits for them
 _LOOK = 4  # lines beyond these among which each rank's next row is found
 # Columns of the log, as the checker takes them.
 _CYCLE, _COMMAND, _BANK, _ROW, _WHO = range(5)
@@ -186,12 +186,15 @@ def drive(
 
     One function, as the controllers' loops are: a call with so many arrays costs more than a step.
 
-    A refresh of a rank that is due waits until the rows that were opened have been used; then the
+    A refresh of a rank that is due waits until the rows that were opened, and the rest of a set
+    that is being opened, have been used, and commands that need no row have been issued; then the
     rank is precharged and refreshed.
 
     Args:
         program: Column commands, int64[n, C_SIZE]: command, a bank of the set, row (-1: registers),
-            cycles to wait at least after the command before (its own distance when 0), times.
+            cycles to wait at least after the command before (its own distance when 0), times, and
+            1 for a fence behind it: rows for what follows are not opened before the last command
+            in front of the fence is the next to be issued.
         refreshing: 1 to refresh every ``tREFI``.
         sets: int64[NUM_COMMANDS, banks].
         activations: Of one ACTB in the four-activate window.
@@ -206,14 +209,22 @@ def drive(
     per_rank = device[D_GROUPS] * device[D_BANKS]
     at, ahead, done, issued = 0, 0, 0, 0
     last, now = -1, 0
+    wall = 0  # first line behind the next fence
+    opening = -1  # line whose row was opened last
     while at < n:
+        while wall < n and (at >= wall or (at == wall - 1 and done == program[at, C_TIMES] - 1)):
+            wall += 1
+            while wall < n and not program[wall - 1, C_FENCE]:
+                wall += 1
         # Lines whose rows are open, or that need none, are left behind by the row commands.
         held = -1
         if refreshing:
             for rank in range(ranks):
-                if now >= due[rank]:
+                if now >= due[rank] and (held < 0 or due[rank] < due[held]):
                     held = rank
-        while held < 0 and ahead < min(n, at + _AHEAD) and _open_in(
+        while ahead < min(wall, at + AHEAD) and (
+            held < 0 or opening == ahead or program[ahead, C_ROW] < 0
+        ) and _open_in(
             program[ahead, C_COMMAND], program[ahead, C_BANK], program[ahead, C_ROW], device, sets,
             bank_row,
         ):  # fmt: skip
@@ -230,7 +241,7 @@ def drive(
             if last >= 0:
                 t = max(t, last + program[at, C_GAP])
             t = max(t, now)
-        if held >= 0 and at == ahead:
+        if held >= 0 and at == ahead and opening != ahead:
             c, b, row, who = REFA, held * per_rank, -1, -1
             for one in range(held * per_rank, (held + 1) * per_rank):
                 if bank_row[one] >= 0:
@@ -238,10 +249,10 @@ def drive(
                     break
             t = ready_set(c, b, row, device, sets, next_bank, next_group, next_rank, bus_next)
             t = max(t, now)
-        elif held < 0:
+        elif held < 0 or opening == ahead:
             # One line of every rank: rows of two ranks change at the same time.
             seen = 0
-            for line in range(ahead, min(n, ahead + _LOOK)):
+            for line in range(ahead, min(n, ahead + (_LOOK if held < 0 else 1))):
                 other = program[line, C_BANK] // per_rank
                 if (seen >> other) & 1:
                     continue
@@ -251,7 +262,7 @@ def drive(
                     program[line, C_COMMAND], program[line, C_BANK], want, at, device, sets,
                     bank_row, last_use,
                 )  # fmt: skip
-                if rc >= 0:
+                if rc in (PRE, PREB) or (rc >= 0 and line < wall):
                     early = ready_set(
                         rc, rb, want, device, sets, next_bank, next_group, next_rank, bus_next
                     )
@@ -276,6 +287,7 @@ def drive(
             due[rank] += device[D_REFI]
         elif c in (ACT, ACTB, PRE, PREB, PREA):
             opened = row if c in (ACT, ACTB) else -1
+            opening = who if opened >= 0 else opening
             for one in range(rank * per_rank, (rank + 1) * per_rank):
                 if sets[c, one] == sets[c, b]:
                     bank_row[one] = opened

@@ -1,9 +1,9 @@
 """Time and energy of kernels in closed form, for many shapes at once.
 
-A kernel is a sequence of multiplications (MACB) of which some are further apart: where a row ends,
-where operands are written, where results leave. The form counts those places and adds their
-distances, which are the constraint table's; refreshes come on top. Nothing is fitted: what the
-table does not say (mode switches) is issued once on the command level.
+A kernel is made of runs of equal commands. The form takes the time of every run that differs from
+those before it from the constraint table, and counts the rest (runs.py); refreshes, of which it
+needs their number only, come on top. Nothing is fitted: what the table does not say (accesses of
+single banks around a kernel) is issued once on the command level.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from archsim.models.dram import layout as L
-from archsim.models.pim.product import Product, load_product
+from archsim.models.pim import runs
+from archsim.models.pim.product import Product, Step, load_product
 from archsim.models.pim.shapes import Cut, cut, sizes_of
 
 Floats = NDArray[np.float64]
@@ -55,191 +56,132 @@ class PimCost:
         return self.bytes / self.time_s
 
 
-@dataclass(frozen=True)
-class _Distances:
-    """Distances of a product's commands, in cycles."""
+@dataclass(frozen=True, eq=False)
+class _Compiled:
+    """A product as the compiled walk takes it (see runs.py).
 
-    mac: int
-    open: int  # from the first ACTB of a set to its first MACB
-    open_write: int  # to its first WRB
-    close: int  # from the last MACB to PREB
-    close_write: int
-    precharge: int
-    ras: int
-    rc: int
-    windows: int  # activations of a set fill the four-activate window for so long
-    write: int  # from one operand write of a rank to its next
-    read: int  # results
-    mac_to_write: int
-    write_to_mac: int
-    mac_to_read: int
-    read_to_mac: int
-    read_to_write: int
-    refresh: int  # that a refresh takes beyond a precharge
-    interval: int
+    Attributes:
+        constants: int64[P_SIZE].
+        within, between: Distances of kinds of runs in a rank and between ranks, int64[3, 3].
+        steps: Accesses of modes: before a kernel, before and after its groups, after it.
+        suffix: Cycles of single accesses after the last of these.
+    """
 
-    @property
-    def row(self) -> int:
-        """From the last MACB of a row to the first of the next in the same banks."""
-        return self.close + self.precharge + self.open
+    constants: Ints
+    within: Ints
+    between: Ints
+    steps: tuple[Ints, Ints, Ints, Ints]
+    suffix: int
 
 
 @functools.lru_cache(maxsize=256)
-def _distances(product: Product) -> _Distances:
-    spec = product.spec
+def _compiled(product: Product) -> _Compiled:
+    spec, o, u, both = product.spec, product.operands, product.units, product.lockstep
     p, (bank, _, rank, others) = spec.parameters, spec.tables
-    parts = spec.compute_banks // spec.activate_banks
-    many = spec.broadcast_activations
+    parts, many = spec.compute_banks // spec.activate_banks, spec.broadcast_activations
     window = max(p["FAW"], 0)
-    # One set after another: by the window where a set fills it, by tRRD else.
+    # One part after another: by the window where a part fills it, by tRRD else.
     step = max(int(rank[L.ACTB, L.ACTB]), window * -(-many // 4) if many >= 4 else 0)
     late = (parts - 1) * step
-    both = product.lockstep
+    kinds = [L.MACB, L.WRB, L.RDB]
 
-    def between(table_rank: int, table_others: int) -> int:
-        return max(table_rank, both * max(table_others, 0)) if both > 1 else table_rank
+    def repeat(command: int) -> int:
+        alone = int(rank[command, command])
+        return max(alone, both * max(int(others[command, command]), 0)) if both > 1 else alone
 
-    return _Distances(
-        mac=p["MAC_TO_MAC"],
-        open=late + int(bank[L.ACTB, L.MACB]),
-        open_write=late + int(bank[L.ACTB, L.WRB]),
-        close=int(bank[L.MACB, L.PREB]),
-        close_write=int(bank[L.WRB, L.PREB]),
-        precharge=int(bank[L.PREB, L.ACTB]),
-        ras=late + int(bank[L.ACTB, L.PREB]),
-        rc=int(bank[L.ACTB, L.ACTB]),
-        windows=parts * step if many >= 4 else parts * window * many // 4,
-        write=between(int(rank[L.WRB, L.WRB]), int(others[L.WRB, L.WRB])),
-        read=between(int(rank[L.RDB, L.RDB]), int(others[L.RDB, L.RDB])),
-        mac_to_write=int(rank[L.MACB, L.WRB]),
-        write_to_mac=int(rank[L.WRB, L.MACB]),
-        mac_to_read=int(rank[L.MACB, L.RDB]),
-        read_to_mac=int(rank[L.RDB, L.MACB]),
-        read_to_write=int(rank[L.RDB, L.WRB]),
-        refresh=int(rank[L.PREA, L.REFA] + rank[L.REFA, L.ACTB] - bank[L.PREB, L.ACTB]),
-        interval=p["REFI"],
-    )
+    ranks, modes = 1 if u.all_ranks else spec.structure.ranks, product.modes
+    (enter, first), (leave, _) = _accesses(product, modes.enter), _accesses(product, modes.leave)
+    constants = np.zeros(runs.P_SIZE, np.int64)
+    for place, value in {
+        runs.P_MAC: p["MAC_TO_MAC"], runs.P_OPEN: late + bank[L.ACTB, L.MACB],
+        runs.P_OPEN_WRITE: late + bank[L.ACTB, L.WRB], runs.P_LATE: late,
+        runs.P_CLOSE: bank[L.MACB, L.PREB], runs.P_CLOSE_WRITE: bank[L.WRB, L.PREB],
+        runs.P_PRECHARGE: bank[L.PREB, L.ACTB], runs.P_RAS: late + bank[L.ACTB, L.PREB],
+        runs.P_RC: bank[L.ACTB, L.ACTB],
+        runs.P_WINDOW: parts * step if many >= 4 else max(step, window * many // 4) * parts,
+        runs.P_WRITE: repeat(L.WRB), runs.P_READ: repeat(L.RDB),
+        runs.P_REFRESH: rank[L.PREA, L.REFA] + rank[L.REFA, L.ACTB],
+        runs.P_ROW_COLUMNS: product.row_columns, runs.P_SETS: product.sets, runs.P_RANKS: ranks,
+        runs.P_LOCKSTEP: both > 1, runs.P_STREAMS: u.streams, runs.P_OUTPUTS: o.keep == "outputs",
+        runs.P_COLUMNS: o.columns, runs.P_ACCUMULATORS: o.accumulators,
+        runs.P_THROUGH: -1 if o.through is None else _set_of(product, o.through),
+        runs.P_WRITE_ROW: _row(o.row),
+        runs.P_RESULT_ROW: _row(o.result_row),
+        runs.P_BARRIER: modes.barrier_every,
+        runs.P_BARRIER_CYCLES: modes.barrier_cycles,
+        runs.P_BEGIN: _issued(product, modes.enter[:first]),
+    }.items():  # fmt: skip
+        constants[place] = value
+    broadcasts = tuple(step for step in modes.leave if step.kind == "broadcast")
+    suffix = _issued(product, modes.stop + modes.leave) - _issued(product, modes.stop + broadcasts)
+    return _Compiled(
+        constants,
+        np.ascontiguousarray(rank[np.ix_(kinds, kinds)]),
+        np.ascontiguousarray(others[np.ix_(kinds, kinds)]),
+        (enter, _accesses(product, modes.start)[0],
+         _accesses(product, modes.stop)[0], leave),
+        suffix,
+    )  # fmt: skip
 
 
-@functools.lru_cache(maxsize=256)
-def _modes_cycles(product: Product) -> int:
-    """Cycles before the first operand, as issued on the command level."""
-    modes = product.modes
-    if not (modes.park_banks or modes.switches or modes.setup_writes):
+def _row(row: int | None) -> int:
+    """Number by which the walk knows a row that holds no weights."""
+    return runs.NONE if row is None else runs.OTHER - 1 - row
+
+
+def _set_of(product: Product, bank: int) -> int:
+    """Number of the set that a bank belongs to, in the order in which sets are read."""
+    from archsim.models.dram.replay import bank_sets
+
+    s = product.base.structure
+    per_rank = s.bank_groups * s.banks_per_group
+    own = int(bank_sets(product.spec)[L.WRB, bank % per_rank])
+    return own if product.units.all_ranks else own * s.ranks + bank // per_rank
+
+
+def _accesses(product: Product, steps: tuple[Step, ...]) -> tuple[Ints, int]:
+    """Broadcasts of some steps, int64[n, 3], and how many steps come before the first of them."""
+    broadcasts = [k for k, step in enumerate(steps) if step.kind == "broadcast"]
+    lines = [
+        (_set_of(product, bank), _row(steps[k].row), steps[k].times)
+        for k in broadcasts for bank in steps[k].banks
+    ]  # fmt: skip
+    return np.array(lines, np.int64).reshape(-1, 3), broadcasts[0] if broadcasts else len(steps)
+
+
+def _issued(product: Product, steps: tuple[Step, ...]) -> int:
+    """Cycles of steps alone, issued on the command level."""
+    if not steps:
         return 0
     from archsim.models.pim.command import run_program
-    from archsim.models.pim.kernels import _Walk
+    from archsim.models.pim.kernels import Writer
 
-    walk = _Walk(product, 1)
-    walk.modes()
-    return run_program(product, walk.program(), refresh=False).cycles
-
-
-def _rows(product: Product, d: _Distances, gap: Floats, visits: Floats) -> Floats:
-    """Cycles from the last MACB of a row to the first of the next, where nothing else happens."""
-    inside = (product.row_columns - 1) * gap
-    alone = np.maximum(d.close + inside + d.open, d.ras) + d.precharge
-    period = np.maximum(np.maximum(alone, d.rc), d.windows)
-    if product.units.streams and product.sets > 1:
-        ranks = 1 if product.units.all_ranks else product.base.structure.ranks
-        ahead = np.maximum(period / product.sets, d.windows / ranks)
-        ahead = np.where(visits > product.sets, ahead, 0.0)
-        return np.maximum(gap, ahead - inside)
-    return np.maximum(period - inside, gap)
+    writer = Writer(product)
+    writer.steps(steps)
+    return run_program(product, writer.program(), refresh=False).cycles
 
 
-def _aligned(outer: Floats, step: Ints, inner: Floats, run: Ints, row: int) -> Floats:
-    """Starts of runs that are starts of rows, too, the first one apart.
-
-    ``outer`` groups of ``inner`` runs start ``step`` columns apart, their runs ``run``.
-    """
-    fine = np.gcd(run, row)
-    coarse = np.gcd(step, fine)
-    groups = np.ceil(outer * coarse / fine)
-    return np.maximum(groups * np.ceil(inner * fine / row) - 1.0, 0.0)
-
-
-def _places(product: Product, c: Cut) -> tuple[dict[str, Floats], Floats, Floats]:
-    """Places between the multiplications of a pass, by what happens there.
-
-    Returns:
-        Places where only a row ends, operands are written, results leave, or both, with
-        and without the end of a row (``interrupted``: writes amid a row); operand writes and
-        result commands of one such place.
-    """
-    o, u = product.operands, product.units
-    shared = product.channels if o.shared else 1
-    blocks, tiles = c.blocks.astype(float), c.tiles.astype(float)
-    block, tile = np.minimum(c.outputs, o.accumulators), np.minimum(c.columns, o.columns)
-    row = product.row_columns
-    ends = np.ceil(c.macs / row) - 1.0
-    runs = block * tile
-    if o.keep == "outputs":
-        step = block * c.columns
-        inner = np.where(tiles > 1, blocks * tiles, 1.0) - 1.0  # places where operands are written
-        outer = blocks - 1.0
-        inner_row = np.where(tiles > 1, _aligned(blocks, step, tiles, runs, row), 0.0)
-        outer_row = _aligned(blocks, step, np.ones_like(tiles), step, row)
-        write, write_row, leave, leave_row = inner, inner_row, outer, outer_row
-    else:
-        step = c.outputs * tile
-        inner, outer = blocks * tiles - 1.0, tiles - 1.0
-        inner_row = _aligned(tiles, step, blocks, runs, row)
-        outer_row = _aligned(tiles, step, np.ones_like(tiles), step, row)
-        write, write_row, leave, leave_row = outer, outer_row, inner, inner_row
-    write_row, leave_row = np.minimum(write_row, ends), np.minimum(leave_row, ends)
-    both = np.minimum(write, leave)
-    both_row = np.minimum(np.minimum(write_row, leave_row), both)
-    places = {
-        "row": ends - np.maximum(write_row, leave_row),
-        "write": write - both - (write_row - both_row),
-        "write_row": write_row - both_row,
-        "leave": leave - both - (leave_row - both_row),
-        "leave_row": leave_row - both_row,
-        "both": both - both_row,
-        "both_row": both_row,
-    }
-    places = {name: np.maximum(value, 0.0) for name, value in places.items()}
-    places["interrupted"] = places["write"] + places["both"]
-    columns = c.columns / tiles
-    moved = np.ceil(columns * c.vectors * u.column_bytes / shared)
-    writes = np.ceil(moved / product.base.structure.burst_bytes)
-    return places, writes, c.result_commands * c.outputs / (blocks * block)
-
-
-def _steps(
-    product: Product, d: _Distances, c: Cut, row: Floats, gap: Floats, writes: Floats, left: Floats
-) -> dict[str, Floats]:
-    """Cycles from the multiplication before such a place to the one after it."""
-    o = product.operands
-    lasting, reading = (writes - 1.0) * d.write, (left - 1.0) * d.read
-    if o.row is None:
-        write = d.mac_to_write + lasting + d.write_to_mac
-        write_row = np.maximum(write, row)
-        first = np.maximum(lasting + d.write_to_mac, d.open)
-    else:
-        opened = np.maximum(d.open_write + lasting + d.close_write, d.ras) + d.precharge
-        write = write_row = d.close + d.precharge + opened + d.open
-        first = opened + d.open
-    if o.result_row is None:
-        leave = d.mac_to_read + reading + d.read_to_mac
-        leave_row, last = np.maximum(leave, row), d.mac_to_read + reading
-    else:
-        stored = d.open_write + (left - 1.0) * d.write
-        kept = np.maximum(stored + d.close_write, d.ras) + d.precharge
-        leave = leave_row = d.close + d.precharge + kept + d.open
-        last = d.close + d.precharge + stored
-    if o.result_row is None and o.row is None:
-        both = d.mac_to_read + reading + max(d.read_to_write, 0) + lasting + d.write_to_mac
-    else:
-        both = write + leave - d.close - d.precharge - d.open
-    steps = {
-        "write": write, "write_row": write_row, "leave": leave, "leave_row": leave_row,
-        "both": both, "both_row": np.maximum(both, row),
-    }  # fmt: skip
-    # A place never makes two multiplications come closer.
-    steps = {name: np.maximum(value, gap) for name, value in steps.items()}
-    return steps | {"first": first, "last": last}
+def _walked(product: Product, known: _Compiled, c: Cut) -> Floats:
+    """What the compiled walk finds for shapes, float64[F_SIZE, B]."""
+    shapes = np.empty((c.macs.size, runs.S_SIZE), np.int64)
+    u, o = product.units, product.operands
+    shapes[:, runs.S_PASSES], shapes[:, runs.S_OUTPUTS] = c.passes, c.outputs
+    shapes[:, runs.S_COLUMNS], shapes[:, runs.S_STRETCH] = c.columns, c.stretch
+    shapes[:, runs.S_WRITES], shapes[:, runs.S_RESULTS] = (
+        c.vectors * u.column_bytes,
+        (c.result_commands),
+    )
+    many = product.channels if o.shared else 1
+    shapes[:, runs.S_SHARE] = many * product.base.structure.burst_bytes
+    found = np.empty((c.macs.size, runs.F_SIZE))
+    p = known.constants
+    runs.walk(
+        p, shapes, known.within, known.between, *known.steps, np.zeros(runs.K_SIZE, np.int64),
+        np.zeros((p[runs.P_RANKS], runs.R_SIZE), np.int64),
+        np.zeros((p[runs.P_SETS], runs.B_SIZE), np.int64),
+        np.zeros((runs.MARKS, runs.M_SIZE), np.int64), np.zeros((runs.MARKS, runs.F_SIZE)), found,
+    )  # fmt: skip
+    return found.T
 
 
 def closed_form(product: Product | str, m: ArrayLike, n: ArrayLike, k: ArrayLike) -> PimCost:
@@ -260,53 +202,67 @@ def closed_form(product: Product | str, m: ArrayLike, n: ArrayLike, k: ArrayLike
         True
     """
     found = load_product(product) if isinstance(product, str) else product
-    c, d, o = cut(found, m, n, k), _distances(found), found.operands
-    u, streams = found.units, found.units.streams and found.sets > 1
-    gap = (d.mac * c.stretch).astype(float)
-    macs, passes = c.macs.astype(float), c.passes.astype(float)
-    visits = np.ceil(macs / found.row_columns)
-    row = _rows(found, d, gap, visits)
-    places, writes, left = _places(found, c)
-    step = _steps(found, d, c, row, gap, writes, left)
-    stays = visits <= found.sets  # all rows stay open from pass to pass
-    again = np.where(stays, step["both"], step["both_row"])
+    known, c = _compiled(found), cut(found, m, n, k)
+    w, constants = _walked(found, known, c), known.constants
+    gap = (constants[runs.P_MAC] * c.stretch).astype(float)
     parts = {
-        "multiply": passes * macs * gap,
-        "rows": passes * places["row"] * (row - gap),
-        "operands": step["first"]
-        + passes * places["write"] * (step["write"] - gap)
-        + passes * places["write_row"] * (step["write_row"] - gap),
-        "results": step["last"]
-        + passes * places["leave"] * (step["leave"] - gap)
-        + passes * places["leave_row"] * (step["leave_row"] - gap)
-        + passes * places["both"] * (step["both"] - gap)
-        + passes * places["both_row"] * (step["both_row"] - gap)
-        + (passes - 1.0) * (again - gap),
-        "modes": np.full(macs.shape, float(_modes_cycles(found))),
+        "multiply": (w[runs.F_MACS] - 1.0) * gap + 1.0,
+        "rows": w[runs.F_ROWS],
+        "operands": w[runs.F_OPERANDS],
+        "results": w[runs.F_RESULTS] + _lag(found),
+        "modes": w[runs.F_MODES] + float(constants[runs.P_BEGIN] + known.suffix),
     }
     busy = np.sum(list(parts.values()), axis=0)
-    drained = d.refresh + (d.row if streams else 0.0)
-    # The last rows that are opened are read to their end before a refresh.
-    tail = np.minimum(macs, found.row_columns) * gap + step["last"] + drained
-    parts["refresh"] = drained * np.maximum(np.floor((busy - tail) / (d.interval - drained)), 0.0)
+    refreshes, stall = _refreshes(found, known, c, w, busy, gap)
+    parts["refresh"] = refreshes * stall
     cycles = busy + parts["refresh"]
-    written = places["write"] + places["write_row"] + places["both"] + places["both_row"] + 1.0
-    leaves = places["leave"] + places["leave_row"] + places["both"] + places["both_row"] + 1.0
-    if o.keep == "outputs":  # with one tile, operands are written once for all blocks
-        written = np.where(c.tiles > 1, written, 1.0)
     commands = {
-        "macs": passes * macs * found.lockstep,
-        "writes": passes * written * writes * found.lockstep,
-        "left": passes * leaves * left * found.lockstep,
-        "sets": passes * (visits + (0 if o.row is None else written + places["interrupted"])
-                          + (0 if o.result_row is None else leaves)) * found.lockstep,
-    }  # fmt: skip
+        "macs": w[runs.F_MACS] * found.lockstep,
+        "writes": w[runs.F_WRITES] * found.lockstep,
+        "left": w[runs.F_LEFT] * found.lockstep,
+        "sets": w[runs.F_SETS] * found.lockstep,
+        "refreshes": refreshes * found.spec.structure.ranks,
+    }
     sizes = [x.astype(float) for x in sizes_of(m, n, k)]
     energy = _energy(found, commands, sizes, cycles)
     return PimCost(
-        cycles * found.spec.clock_ps * 1e-12, cycles, energy,
-        2.0 * sizes[0] * sizes[1] * sizes[2], sizes[1] * sizes[2] * u.element_bytes, parts,
+        cycles * found.spec.clock_ps * 1e-12, cycles, energy, 2.0 * sizes[0] * sizes[1] * sizes[2],
+        sizes[1] * sizes[2] * found.units.element_bytes, parts,
     )  # fmt: skip
+
+
+def _lag(product: Product) -> int:
+    """Cycles by which the last of several ranks trails the first."""
+    if product.lockstep == 1:
+        return 0
+    others = product.spec.tables[3]
+    return (product.lockstep - 1) * max(int(others[L.WRB, L.WRB]), 1)
+
+
+def _refreshes(
+    product: Product, known: _Compiled, c: Cut, w: Floats, busy: Floats, gap: Floats
+) -> tuple[Floats, Floats]:
+    """Refreshes of a rank during kernels, and the cycles each takes.
+
+    A refresh waits for the rows that are open for commands already in sight; once those are the
+    last, there is none.
+    """
+    p, end = known.constants, w[runs.F_END]
+    idle = p[runs.P_CLOSE] + p[runs.P_REFRESH] + p[runs.P_OPEN] - gap
+    stall = np.where(w[runs.F_PLACES] > 1, w[runs.F_STALL] / np.maximum(w[runs.F_PLACES], 1), idle)
+    opened = end + known.suffix - w[runs.F_OPENED]
+    if p[runs.P_STREAMS] and p[runs.P_SETS] > 1:
+        # Rows are opened as soon as their set is free; all stay open where there are enough sets.
+        many = c.macs > p[runs.P_ROW_COLUMNS] * p[runs.P_SETS]
+        opened = np.where(many, end - w[runs.F_FREED], end)
+    tail = np.minimum(end - w[runs.F_SIGHT], opened)
+    interval = product.spec.parameters["REFI"]
+    exact = (busy - stall - tail) / (interval - stall)
+    # The tail is not known to the cycle: half a refresh where that decides.
+    unsure = (4.0 + 0.05 * tail) / (interval - stall)
+    whole = np.rint(exact)
+    last = np.clip((exact - whole) / (2.0 * unsure) + 0.5, 0.0, 1.0)
+    return np.maximum(whole - 1.0 + last, 0.0), stall
 
 
 def _energy(
@@ -323,16 +279,15 @@ def _energy(
     many = product.channels * product.stacks * 1e-12
     macs, vectors = commands["macs"], sizes[0]
     passes = np.ceil(vectors / u.held)
-    refreshes = np.floor(cycles / spec.parameters["REFI"]) * spec.structure.ranks
     return {
-        "activate": commands["sets"] * spec.compute_banks * e.activate_pj * many,
+        "activate": (commands["sets"] * spec.compute_banks + product.modes.host_rows)
+        * e.activate_pj
+        * many,
         "read": macs * bits * e.to_unit(u.level) * many,
         "multiply": macs / passes * vectors * u.lanes * u.count * e.mac_pj * many,
         "operands": commands["writes"] * burst * e.to_pins * many,
         "results": commands["left"] * left * many,
-        "host": np.full_like(macs, (product.modes.park_banks + product.modes.switches) * burst)
-        * e.to_pins
-        * many,
-        "refresh": refreshes * refresh_pj * many,
+        "host": np.full_like(macs, product.modes.host_accesses * burst * e.to_pins * many),
+        "refresh": commands["refreshes"] * refresh_pj * many,
         "background": cycles * spec.clock_ps * 1e-3 * background * spec.structure.ranks * many,
     }

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from archsim.errors import InputError
 from archsim.models.dram import layout as L
+from archsim.models.dram.broadcast import C_COMMAND, C_ROW, C_TIMES
 from archsim.models.dram.spec import DramSpec
 from archsim.models.pim.kernels import Program, elementwise_program, gemm_program
 from archsim.models.pim.product import Product, load_product
@@ -104,10 +105,13 @@ def energy_parts_j(
     bits = 8.0 * u.count * u.column_bytes
     burst = 8.0 * spec.structure.burst_bytes
     macs = float(counts[L.MACB])
-    stored = product.operands.result_row
-    writes = program[:, 0] == L.WRB
-    kept = writes & (program[:, 2] == (-2 if stored is None else stored))
-    stores, operands = program[kept, 4].sum(), program[writes & ~kept, 4].sum()
+    # Writes that reach registers come over the pins; the others store what registers hold.
+    outside = [-1, *(step.row for step in product.modes.steps)]
+    if product.operands.row is not None:
+        outside.append(product.operands.row)
+    writes = program[:, C_COMMAND] == L.WRB
+    given = writes & np.isin(program[:, C_ROW], outside)
+    operands, stores = program[given, C_TIMES].sum(), program[writes & ~given, C_TIMES].sum()
     multiplied = product.units.lanes * u.count * macs
     refresh, background = standing(spec)
     rows = counts[L.ACT] + counts[L.ACTB] * spec.activate_banks

@@ -10,15 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archsim.errors import InputError
-from archsim.models.dram.broadcast import C_BANK, C_COMMAND, C_GAP, C_ROW, C_SIZE, C_TIMES
+from archsim.models.dram.broadcast import C_FENCE, C_SIZE
 from archsim.models.dram.layout import MACB, RD, RDB, WR, WRB
-from archsim.models.pim.product import Product
+from archsim.models.pim.product import Product, Step
 from archsim.models.pim.shapes import cut
 
 Program = NDArray[np.int64]
 
 
-class _Writer:
+class Writer:
     """Collects the lines of a program of one channel."""
 
     def __init__(self, product: Product) -> None:
@@ -34,12 +34,16 @@ class _Writer:
         else:  # ranks take turns, so that one opens rows while another is read
             self.sets = [[r * self.per_rank + b] for b in first for r in range(s.ranks)]
         self.lines: list[list[int]] = []
-        self.since_barrier = 0
 
     def add(self, command: int, bank: int, row: int, times: int = 1, gap: int = 0) -> None:
-        """A run of equal commands."""
+        """A run of equal commands, each at least ``gap`` cycles after the one before."""
+        held = self.product.modes.barrier_cycles
+        if held > gap and times > 1 and self.lines and self.lines[-1][C_FENCE]:
+            self.add(command, bank, row, 1, gap)
+            times -= 1
         if times > 0:
-            self.lines.append([command, bank, row, gap, times])
+            held = held if self.lines and self.lines[-1][C_FENCE] else 0
+            self.lines.append([command, bank, row, max(gap, held), times, 0])
 
     def add_all(self, command: int, at: list[int], row: int, times: int) -> None:
         """The same run in every rank that works at the time, command by command."""
@@ -50,26 +54,24 @@ class _Writer:
             for bank in at:
                 self.add(command, bank, row)
 
+    def barrier(self) -> None:
+        """What follows waits for what was added, if the host sets barriers."""
+        if self.lines and self.product.modes.barrier_every:
+            self.lines[-1][C_FENCE] = 1
+
+    def steps(self, steps: tuple[Step, ...]) -> None:
+        """Accesses of modes."""
+        for step in steps:
+            command = {"read": RD, "write": WR, "broadcast": WRB}[step.kind]
+            for bank in step.banks:
+                self.add(command, bank, step.row, step.times)
+            self.barrier()
+
     def program(self) -> Program:
-        out = np.zeros((len(self.lines), C_SIZE), np.int64)
-        if self.lines:
-            out[:, [C_COMMAND, C_BANK, C_ROW, C_GAP, C_TIMES]] = self.lines
-        return out
-
-    def modes(self) -> None:
-        """What comes before a kernel: parking, mode switches, the program of the units."""
-        modes = self.product.modes
-        row = self.product.operands.row or 0
-        for bank in range(modes.park_banks):
-            self.add(RD, bank % self.per_rank, row)
-        for k in range(modes.switches):
-            self.add(WR, k % self.per_rank, row)
-        if modes.setup_writes:
-            self.add_all(WRB, self.sets[0], row if self.product.operands.row else -1,
-                         modes.setup_writes)  # fmt: skip
+        return np.array(self.lines, np.int64).reshape(-1, C_SIZE)
 
 
-class _Walk(_Writer):
+class _Walk(Writer):
     """Reads weights in the order in which they lie."""
 
     def __init__(self, product: Product, macs: int) -> None:
@@ -86,49 +88,50 @@ class _Walk(_Writer):
         each = -(-self.visits // many)
         return self.sets[visit // each], visit % each
 
+    def registers(self) -> list[int]:
+        """Set through whose rows operands and results go."""
+        through = self.product.operands.through
+        if through is not None:
+            return [through]
+        here = self.here < self.visits * self.product.row_columns
+        return self.place()[0] if here else self.sets[-1]
+
     def macs(self, times: int, stretch: int) -> None:
         """Multiply the next columns."""
         product = self.product
-        apart = product.spec.parameters["MAC_TO_MAC"]
-        modes = product.modes
+        gap = product.spec.parameters["MAC_TO_MAC"] * stretch if stretch > 1 else 0
+        group = product.modes.barrier_every or times
         while times:
             at, row = self.place()
-            run = min(times, product.row_columns - self.here % product.row_columns)
-            gap = apart * stretch if stretch > 1 else 0
-            if modes.barrier_every:
-                run = min(run, modes.barrier_every - self.since_barrier)
-            if gap or len(at) > 1:
-                for step in range(run):
+            run = min(times, group, product.row_columns - self.here % product.row_columns)
+            if len(at) > 1:
+                for _ in range(run):
                     for index, bank in enumerate(at):
-                        first = index == 0 and (step > 0 or not self.since_barrier)
-                        self.add(MACB, bank, row, 1, gap if first else 0)
+                        self.add(MACB, bank, row, 1, 0 if index else gap)
             else:
-                wait = modes.barrier_every and not self.since_barrier
-                self.add(MACB, at[0], row, 1, modes.barrier_cycles if wait else 0)
-                self.add(MACB, at[0], row, run - 1)
-            if modes.barrier_every:
-                self.since_barrier = (self.since_barrier + run) % modes.barrier_every
+                self.add(MACB, at[0], row, run, gap)
+            self.barrier()
             self.here += run
             times -= run
 
     def write(self, columns: int, vectors: int) -> None:
         """Operands of some columns into the registers."""
         o, u, s = self.product.operands, self.product.units, self.product.base.structure
-        at, _ = self.place()
         moved = columns * vectors * u.column_bytes
         if o.shared:
             moved = -(-moved // self.product.channels)
-        self.add_all(WRB, at, -1 if o.row is None else o.row, -(-moved // s.burst_bytes))
+        row = -1 if o.row is None else o.row
+        self.add_all(WRB, self.registers(), row, -(-moved // s.burst_bytes))
+        self.barrier()
 
     def results(self, commands: int) -> None:
         """Results of one block."""
-        o = self.product.operands
-        at, _ = self.place() if self.here < self.visits * self.product.row_columns else (
-            self.sets[-1], 0)  # fmt: skip
-        if o.result_row is None:
-            self.add_all(RDB, at, -1, commands)
+        row = self.product.operands.result_row
+        if row is None:
+            self.add_all(RDB, self.registers(), -1, commands)
         else:
-            self.add_all(WRB, at, o.result_row, commands)
+            self.add_all(WRB, self.registers(), row, commands)
+        self.barrier()
 
 
 def gemm_program(product: Product, m: int, n: int, k: int) -> Program:
@@ -146,7 +149,7 @@ def gemm_program(product: Product, m: int, n: int, k: int) -> Program:
         raise InputError(
             "the weights do not fit into the memory", source=product.name, found=(n, k)
         )
-    walk.modes()
+    walk.steps(product.modes.enter)
     stretch, vectors = int(c.stretch[0]), int(c.vectors[0])
     blocks = [min(o.accumulators, outputs - a) for a in range(0, outputs, o.accumulators)]
     tiles = [min(o.columns, columns - a) for a in range(0, columns, o.columns)]
@@ -159,45 +162,61 @@ def gemm_program(product: Product, m: int, n: int, k: int) -> Program:
         walk.here = 0
         if o.keep == "outputs":
             for index, block in enumerate(blocks):
+                walk.steps(product.modes.start)
                 for tile in tiles:
                     if len(tiles) > 1 or index == 0:
                         walk.write(tile, vectors)
                     walk.macs(block * tile, stretch)
                 walk.results(leave(block))
+                walk.steps(product.modes.stop)
         else:
             for tile in tiles:
                 walk.write(tile, vectors)
                 for block in blocks:
+                    walk.steps(product.modes.start)
                     walk.macs(block * tile, stretch)
                     walk.results(leave(block))
+                    walk.steps(product.modes.stop)
+    walk.steps(product.modes.leave)
     return walk.program()
 
 
 def elementwise_program(product: Product, elements: int, inputs: int) -> Program:
     """Commands of one channel for ``z = f(x, ...)`` over resident vectors of ``elements``.
 
-    The first input lies in one set of banks, the second in the next, the result in a row of the
-    first; a unit takes as many columns as it has registers, then the next input, then stores.
+    Vectors lie over all sets of banks, each from a row of its own on, so that elements of the same
+    number lie in the same bank. For one set after the other, a unit takes as many columns of an
+    input as it has registers, then of the next input, then stores as many results.
 
     Raises:
-        InputError: The product's units have no elementwise kernels, or inputs are not 1 or 2.
+        InputError: The product's units have no elementwise kernels, inputs are not 1 or 2, or the
+            vectors exceed the banks.
     """
     u, registers = product.units, product.operands.registers
     if not registers:
         raise InputError("no elementwise kernels on this product", found=product.name)
     if inputs not in (1, 2):
         raise InputError("one or two inputs", field="inputs", found=inputs)
-    walk = _Writer(product)
-    walk.modes()
+    if elements < 1:
+        raise InputError("must be a positive whole number", field="elements", found=elements)
+    walk = Writer(product)
     everywhere = u.count * product.lockstep * product.channels * product.stacks
-    columns = -(-elements // (u.lanes * everywhere))
+    columns = -(-elements // (u.lanes * everywhere * len(walk.sets)))
     per_row = product.row_columns
-    first, second = walk.sets[0], walk.sets[1 % len(walk.sets)]
-    for start in range(0, columns, registers):
-        run = min(registers, columns - start)
-        row = start // per_row
-        walk.add_all(MACB, first, 2 * row, run)
-        if inputs == 2:
-            walk.add_all(MACB, second, 2 * row, run)
-        walk.add_all(WRB, first if inputs == 2 else second, 2 * row + 1, run)
+    rows = -(-columns // per_row)  # of a vector in a bank
+    if rows * (inputs + 1) > product.base.structure.rows:
+        raise InputError(
+            "the vectors do not fit into the memory", source=product.name, found=elements
+        )
+    walk.steps(product.modes.enter + product.modes.start)
+    start = 0
+    while start < columns:
+        run = min(registers, columns - start, per_row - start % per_row)
+        for at in walk.sets:
+            for vector in range(inputs + 1):
+                command = MACB if vector < inputs else WRB
+                walk.add_all(command, at, vector * rows + start // per_row, run)
+                walk.barrier()
+        start += run
+    walk.steps(product.modes.stop + product.modes.leave)
     return walk.program()

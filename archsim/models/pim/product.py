@@ -66,6 +66,8 @@ class Operands(Strict):
     Attributes:
         columns: Columns of one vector that the registers (or the buffer) hold.
         row: Row behind which the registers lie and which must be opened to write them, if any.
+        through: A bank of the set whose rows are opened to write operands and results; those of
+            the set that is read next when None.
         accumulators: Outputs that a unit sums up at a time.
         keep: What stays while the other is exchanged: ``outputs`` in the accumulators until they
             are complete, or ``inputs`` in the buffer until all outputs have used them.
@@ -80,6 +82,7 @@ class Operands(Strict):
 
     columns: PositiveInt
     row: int | None = Field(default=None, ge=0)
+    through: int | None = Field(default=None, ge=0)
     accumulators: PositiveInt = 1
     keep: Literal["outputs", "inputs"] = "inputs"
     result_bytes: PositiveInt = 2
@@ -88,22 +91,68 @@ class Operands(Strict):
     registers: int = Field(default=0, ge=0)
 
 
+class Step(Strict):
+    """Accesses of the host that follow one another, up to a barrier.
+
+    Attributes:
+        kind: ``read`` or ``write`` one bank after another as in a plain memory, or ``broadcast``: a
+            write to the set of each bank named, to registers behind its row.
+        banks: Banks of a rank, in order.
+        row: Row that is opened for them.
+        times: Accesses of each bank.
+    """
+
+    kind: Literal["read", "write", "broadcast"]
+    banks: tuple[int, ...] = Field(min_length=1)
+    row: int = Field(ge=0)
+    times: PositiveInt = 1
+
+
 class Modes(Strict):
     """What surrounds a kernel.
 
     Attributes:
-        park_banks: Banks that the host opens and reads once before, one by one.
-        switches: Accesses of single banks to reserved rows, to enter and leave the mode.
-        setup_writes: Broadcast writes of a program or of settings.
-        barrier_cycles: Least distance of a group of commands to the one before.
-        barrier_every: Commands between barriers; 0 for none.
+        enter: Steps before a kernel: parking, mode switches, the program of the units.
+        start: Steps before each group of outputs that are summed up together.
+        stop: Steps after each such group.
+        leave: Steps after a kernel.
+        barrier_every: Column commands of a run between barriers of the host, who also sets one
+            after each step and run; no row is opened for commands behind a barrier before the last
+            command in front of it is due. 0 for a memory that keeps the order by itself.
+        barrier_cycles: Least distance of a command behind a barrier to the one in front of it.
     """
 
-    park_banks: int = Field(default=0, ge=0)
-    switches: int = Field(default=0, ge=0)
-    setup_writes: int = Field(default=0, ge=0)
+    enter: tuple[Step, ...] = ()
+    start: tuple[Step, ...] = ()
+    stop: tuple[Step, ...] = ()
+    leave: tuple[Step, ...] = ()
     barrier_cycles: int = Field(default=0, ge=0)
     barrier_every: int = Field(default=0, ge=0)
+
+    @model_validator(mode="after")
+    def _paced(self) -> Modes:
+        if self.barrier_cycles and not self.barrier_every:
+            raise ValueError("barrier_cycles needs barrier_every")
+        return self
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """Steps of all kinds."""
+        return self.enter + self.start + self.stop + self.leave
+
+    @property
+    def host_accesses(self) -> int:
+        """Accesses of single banks around a kernel."""
+        return sum(len(step.banks) * step.times for step in self._single)
+
+    @property
+    def host_rows(self) -> int:
+        """Rows of single banks that are opened around a kernel."""
+        return sum(len(step.banks) for step in self._single)
+
+    @property
+    def _single(self) -> list[Step]:
+        return [step for step in self.enter + self.leave if step.kind != "broadcast"]
 
 
 class Power(Strict):
@@ -326,8 +375,18 @@ def load_product(name: str | Path | dict[str, Any]) -> Product:
         raise InputError(
             "no such product", found=str(name), expected=", ".join(available_products())
         )
-    _ = product.spec  # its memory must be there and complete
-    banks = product.base.compute_banks
+    _check(product)
+    return product
+
+
+def _check(product: Product) -> None:
+    """Refuse a product whose memory is incomplete or too small for what it says.
+
+    Raises:
+        InputError: What one MACB reads is not equal in all banks, or a bank or row that its
+            registers and modes use is not there.
+    """
+    banks = product.spec.compute_banks  # its memory must be there and complete
     if product.units.count * product.units.column_bytes % banks:
         raise InputError(
             "what one MACB reads must be equal in all its banks",
@@ -336,7 +395,20 @@ def load_product(name: str | Path | dict[str, Any]) -> Product:
             found=product.units.count,
             expected=f"a multiple that divides over {banks} banks",
         )
-    return product
+    s, o = product.base.structure, product.operands
+    rows = [("operands.row", o.row), ("operands.result_row", o.result_row)]
+    ranked = [("operands.through", o.through)]
+    for name in ("enter", "start", "stop", "leave"):
+        for index, step in enumerate(getattr(product.modes, name)):
+            rows.append((f"modes.{name}[{index}].row", step.row))
+            ranked += [(f"modes.{name}[{index}].banks", bank) for bank in step.banks]
+    for places, many, what in ((rows, s.rows, "row"), (ranked, s.banks, "bank")):
+        for field, found in places:
+            if found is not None and not 0 <= found < many:
+                raise InputError(
+                    f"the memory has no such {what}", source=product.name, field=field,
+                    found=found, expected=f"0 to {many - 1}",
+                )  # fmt: skip
 
 
 @functools.cache
