@@ -234,7 +234,7 @@ def _execute(path: str, digest: str, parsed: _Tree) -> ModuleType:
         raise InputError(
             f"the file imports {error.name!r}, which is not installed", source=path
         ) from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         del sys.modules[name]
         raise InputError(
             f"the file fails when it is run: {type(error).__name__}: {error}", source=path

@@ -115,6 +115,11 @@ def main(arguments: list[str] | None = None) -> int:
     except BrokenPipeError:
         # The reader (head, less) has seen enough. Keep Python from complaining at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except MemoryError as error:
+        if debug:
+            raise
+        print(f"error: more memory is needed than there is: {error}", file=sys.stderr)
+        return FAILED
     except OSError as error:
         if debug or error.filename is None:
             return _fault(error, debug)

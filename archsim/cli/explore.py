@@ -58,12 +58,15 @@ def run(
         command=_command(scenario, agent, seeds, budget, fill, out),
     )
     try:
-        exploration_table(summary)
+        if summary.evaluations:
+            exploration_table(summary)
     except MissingExtraError as error:  # the results are stored; only the comparison is missing
         typer.echo(f"{summary.evaluations:,} evaluations in {directory}; to compare them: {error}")
-    if summary.failed:
-        for failed in summary.failed:
-            typer.echo(f"failed: {failed.label} seed {failed.seed}: {failed.error}", err=True)
+    for failed in summary.failed:
+        typer.echo(f"failed: {failed.label} seed {failed.seed}: {failed.error}", err=True)
+    if not summary.evaluations:
+        typer.echo("no design was evaluated: `archsim check-agent` says what is wrong", err=True)
+    if summary.failed or not summary.evaluations:
         raise typer.Exit(1)
 
 
@@ -110,6 +113,8 @@ def parse_agent(text: str):
                 found=part,
                 expected="name=value",
             )
+        if key.strip() in options:
+            raise InputError("the option is given twice", source="--agent", found=part)
         options[key.strip()] = parse_yaml(value, "--agent")
     return AgentChoice(name.strip(), options)
 

@@ -38,12 +38,12 @@ def study(
     from archsim.explore.study_report import write_study
     from archsim.explore.study_run import run_study
     from archsim.explore.study_spec import load_study
+    from archsim.inputs import validate
 
     spec, cells = load_study(source)
     given = {"seeds": seeds, "budget": budget, "workers": workers}
-    spec = spec.model_validate(
-        {**spec.model_dump(), **{name: value for name, value in given.items() if value is not None}}
-    )
+    given = {name: value for name, value in given.items() if value is not None}
+    spec = validate({**spec.model_dump(), **given}, type(spec), "command line")
     directory = out or Path("runs") / spec.study
     words = ["archsim", "study", source]
     for option, value in (("seeds", seeds), ("budget", budget)):

@@ -29,6 +29,9 @@ from archsim.explore.store import STORE_NAME, Store
 #: Modules worth importing once for all runs; everything else imports in no time.
 _HEAVY = ("stable_baselines3", "sb3_contrib", "torch", "optuna", "pymoo", "cma", "scipy")
 
+#: Most runs of an agent, evaluations of a run, and processes (as in scenario files).
+MAX_SEEDS, MAX_BUDGET, MAX_WORKERS = 10_000, 10**9, 4096
+
 #: Stored designs evaluated anew before a store is continued.
 _CHECKED_DESIGNS = 3
 
@@ -80,9 +83,10 @@ class Plan:
     fill: Fill | None = None
 
     def __post_init__(self) -> None:
-        for name in ("seeds", "budget", "workers"):
-            if getattr(self, name) < 1:
-                raise InputError("must be at least 1", field=name, found=getattr(self, name))
+        for name, most in (("seeds", MAX_SEEDS), ("budget", MAX_BUDGET), ("workers", MAX_WORKERS)):
+            if not 1 <= (value := getattr(self, name)) <= most:
+                words = "must be at least 1" if value < 1 else "too many"
+                raise InputError(words, field=name, found=value, expected=f"1 to {most:,}")
         if not self.agents:
             raise InputError("no agent to run", field="agents", expected="at least one")
         names = [(agent.name, canonical(agent.options)) for agent in self.agents]
@@ -459,6 +463,8 @@ def plan_for(
         settings.budget if budget is None else budget,
         settings.workers if workers is None else workers,
     )
+    if fill is not None and not 0 <= fill <= MAX_BUDGET:
+        raise InputError("not a number of evaluations", field="fill", found=fill)
     if fill == 0 or (fill is None and (given is None or agents)):
         return plan
     filler = _choice(given) if given else AgentChoice("nsga2", {"population": 512})

@@ -241,7 +241,7 @@ def _run(agent: type[Any], seed: int, options: Any, budget: int, width: int, noi
         pass
     except (ArchsimError, KeyboardInterrupt):
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         frame = traceback.extract_tb(error.__traceback__)[-1]
         audit.problem = (
             f"search fails after {audit.used} evaluations: {type(error).__name__}: {error} "

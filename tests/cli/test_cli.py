@@ -53,6 +53,10 @@ def complains(capsys, *words: str, says: str) -> None:
         (("run", "smoke", "--agent", "genetic,population"), "name=value"),
         (("run", "smoke", "--seeds", "0"), "seeds"),
         (("run", "smoke", "--budget", "-3"), "budget"),
+        (("run", "smoke", "--seeds", "999999999"), "too many"),
+        (("run", "smoke", "--fill", "-1"), "fill"),
+        (("run", "smoke", "--agent", "genetic,population=8,population=9"), "twice"),
+        (("study", "marl_dram", "--seeds", "0"), "seeds"),
         (("run", "smoke", "-a", "random", "-a", "random"), "listed twice"),
         (("plot", "nowhere"), "no results here"),
         (("report", "nowhere"), "no results here"),
@@ -174,6 +178,28 @@ def test_a_crashing_agent_makes_the_status_1(tmp_path, capsys):
     assert "my own fault" in captured.err
     assert "Traceback" not in captured.err
     assert "random" in captured.out
+
+
+@pytest.mark.parametrize(
+    ("search", "says"),
+    [("pass", "no design was evaluated"), ("raise SystemExit(3)", "SystemExit: 3")],
+)
+def test_an_agent_that_evaluates_nothing_is_said_to(tmp_path, capsys, search, says):
+    file = tmp_path / "idle.py"
+    file.write_text(
+        "class Idle:\n    encoding = 'multidiscrete'\n    vectorized = False\n"
+        "    def __init__(self, env, seed=0, options=None):\n        pass\n"
+        f"    def search(self):\n        {search}\n"
+    )
+    words = ["run", "smoke", "-a", f"{file}:Idle", "--quiet", "--seeds", "1", "--budget", "10"]
+    assert main([*words, "-o", str(tmp_path / "run")]) == 1
+    assert says in capsys.readouterr().err
+    complains(capsys, "best", str(tmp_path / "run"), says="no evaluation")
+
+
+def test_an_agents_file_that_ends_the_program_is_an_error(tmp_path, capsys):
+    (tmp_path / "ends.py").write_text("raise SystemExit(0)\n")
+    complains(capsys, "check-agent", f"{tmp_path / 'ends.py'}:X", says="SystemExit")
 
 
 @pytest.mark.parametrize("kind", ["workloads", "machines", "agents", "scenarios", "dataflows"])
