@@ -38,6 +38,9 @@ NETWORK_EFFICIENCY = 0.86
 #: Latency of NVLink, which the calibrated steps of collectives contain (0.8 us: Duplex, MICRO'24,
 #: the authors' simulator); links inside a node that take longer add the difference to every step.
 CALIBRATED_LATENCY_S = 0.8e-6
+#: Share of their rate that network ports reach under NCCL's ring over nodes: 46 to 48 GB/s of
+#: 400 Gb/s (NVIDIA, NVIDIA/nccl-tests issue 290).
+RAIL_EFFICIENCY = 0.94
 #: A step of NCCL over a network beside its links: a thread of the host posts and polls messages.
 #: Sending 2 KB to another node takes 16 us, to a GPU of the own one 8 us (Vidur's profile of A100,
 #: send_recv); what its all-reduces over nodes take (28 to 65 us at 2 KB) is compared in the tests.
@@ -218,8 +221,10 @@ def gpu_collective(
 ) -> tuple[Floats, Floats]:  # fmt: skip
     """Seconds, and joules of all members together, of a collective of GPUs.
 
-    NCCL within a node; beyond it reduce-scatter, all-reduce across, all-gather. An exchange among
-    nodes is bound by the network, and by the links inside where that is longer.
+    NCCL within a node. Beyond it the best of one ring over all members, which leaves a node through
+    all its ports side by side, and of reduce-scatter, all-reduce across (a ring or tree),
+    all-gather. An exchange among nodes is bound by the network, and by the links inside where that
+    is longer.
 
     Args:
         device: One of the members.
@@ -232,9 +237,8 @@ def gpu_collective(
     if not links or (members <= 1).all():
         return np.zeros(held.shape), np.zeros(held.shape)
 
-    def time(what: str, n: Floats, size: Floats, level: Level, far: bool = False) -> GpuCost:
-        beside = -PROXY_S if far else CALIBRATED_LATENCY_S
-        hop = np.maximum(level.latency - beside, 0.0)
+    def time(what: str, n: Floats, size: Floats, level: Level) -> GpuCost:
+        hop = np.maximum(level.latency - CALIBRATED_LATENCY_S, 0.0)
         return _library(device, constants, what, n, size, level, hop)
 
     inner = np.minimum(members, links[0].members)
@@ -251,14 +255,7 @@ def gpu_collective(
     if far.any():
         net = links[1] if len(links) > 1 else links[0]
         if kind == "all_reduce":
-            ways = [time(way, outer, held / inner, net, far=True) for way in ("all_reduce", "tree")]
-            shallow = ways[1].latency_s < ways[0].latency_s
-            ends = [time(end, inner, held, links[0]) for end in ("reduce_scatter", "all_gather")]
-            across, energy = (
-                np.where(shallow, getattr(ways[1], f), getattr(ways[0], f))
-                + sum(getattr(end, f) for end in ends)
-                for f in ("latency_s", "energy_j")
-            )
+            across, energy = _over_nodes(device, constants, links[0], net, inner, outer, held)
             energy = energy * members
         else:
             # Bytes for the own node go over its links while the others leave it.
@@ -273,14 +270,47 @@ def gpu_collective(
     return np.where(alone, 0.0, seconds), np.where(alone, 0.0, joules)
 
 
+def _over_nodes(
+    device: GpuDevice, constants: GpuConstants, near: Level, net: Level, inner: Floats,
+    outer: Floats, held: Floats,
+) -> tuple[Floats, Floats]:  # fmt: skip
+    """Seconds, and joules of one member, of an all-reduce among ``outer`` nodes of ``inner``."""
+
+    def time(what: str, n: Floats, size: Floats, level: Level, hop: Floats) -> GpuCost:
+        return _library(device, constants, what, n, size, level, hop)
+
+    step = net.latency + PROXY_S
+    inside = np.maximum(near.latency - CALIBRATED_LATENCY_S, 0.0)
+    ends = [time(end, inner, held, near, inside) for end in ("reduce_scatter", "all_gather")]
+    found = []
+    for way in ("ring", "tree"):
+        middle = time(way, outer, held / inner, net, step)
+        parts = [middle, *ends]
+        found.append((sum(p.latency_s for p in parts), sum(p.energy_j for p in parts)))
+    # one ring: two of its steps leave each node, through the port of one of its devices or another
+    kernel = constants.kernel("collective")
+    bulk = max(kernel["simple_efficiency"], kernel["medium_efficiency"])
+    rails = replace(
+        near, bandwidth=np.minimum(near.bandwidth, inner * net.bandwidth * RAIL_EFFICIENCY / bulk)
+    )
+    all_of_them = inner * outer
+    leaving = (outer - 1.0) / np.maximum(all_of_them - 1.0, 1.0)
+    ring = time("ring", all_of_them, held, rails, leaving * step + (1.0 - leaving) * inside)
+    carried = 16.0 * (all_of_them - 1.0) / all_of_them / inner * held * net.energy
+    found.append((ring.latency_s, ring.energy_j + np.nan_to_num(carried)))
+    best = np.argmin([seconds for seconds, _ in found], axis=0)
+    seconds, joules = (np.choose(best, values) for values in zip(*found, strict=True))
+    return seconds, joules
+
+
 def _library(
     device: GpuDevice, constants: GpuConstants, what: str, n: Floats, size: Floats, level: Level,
     hop: Floats,
 ) -> GpuCost:  # fmt: skip
-    """One collective over one level; ``switch`` and ``tree`` are ways of an all-reduce."""
+    """One collective over one level; ``ring``, ``switch``, ``tree`` are ways of an all-reduce."""
     from archsim.models.gpu import evaluate_collective
 
-    way = what in ("switch", "tree")
+    way = what in ("ring", "switch", "tree")
     algorithm = what if way else "auto" if level.reduces else "ring"
     carried = np.where(np.isnan(level.energy), device.link_j_per_byte, 8.0 * level.energy)
     return evaluate_collective(
