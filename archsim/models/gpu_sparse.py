@@ -15,18 +15,26 @@ pattern             stored bytes a weight                   computed            
 
 with density d and s bytes a value. *Unstructured* is load-as-sparse, compute-as-dense: non-zeros
 are spread out in shared memory, tensor units see a dense tile (H. Xia et al., "Flash-LLM", VLDB
-2023, arXiv 2309.10285: 16 bits a place in Tiled-CSL). *N:M* runs at twice the rate where the units
+2023, arXiv 2309.10285: 16 bits a place in Tiled-CSL); what that takes of shared memory is below.
+*N:M* runs at twice the rate where the units
 have it, which is 1:2 and 2:4 of Ampere and Hopper (A. Mishra et al., "Accelerating Sparse Deep
 Neural Networks", 2021). Of *blocks*, those that any row of a tile of 64 outputs needs are computed,
 their places random; activations of columns no block needs are not read.
 
+**Unpacking** what is unstructured, tile by tile of 64 of the reduction, in two buffers (Flash-LLM,
+csrc/SpMM_Kernel.cuh): while the next tile's non-zeros come from device memory its buffer is set to
+zero and the tensor units read the present tile from the other, all at 128 bytes a cycle of an SM;
+after a barrier the non-zeros, by then in registers, are stored each in its place. So the zeros and
+the reading are hidden where loading takes longer, and the stores never are. A warp stores 32
+non-zeros a cycle unless their banks coincide, which sorting them beforehand makes rarer
+(:func:`store_conflicts`). Every tile of up to 128 tokens unpacks anew.
+
 A library takes the dense kernel where that is faster, and so does this model unless told not to.
-What unpacking takes beyond memory and tensor units, and any loss of bandwidth of sparse loads, is
-not in it: the figures are what a perfect kernel would reach.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
@@ -44,6 +52,23 @@ PLACE_BYTES = 2.0
 INDEX_BYTES = 4.0
 #: Outputs that one tile of a block-sparse kernel spans at least (the smallest tile of the model).
 TILE_OUTPUTS = 64.0
+#: Banks of shared memory, each 4 bytes a cycle, and lanes of a warp (CUDA C++ programming guide).
+BANKS, LANES, BANK_BYTES = 32, 32, 4.0
+#: Tokens of one tile at most, and outputs that share one read of the activations (Flash-LLM,
+#: csrc/TilingConfig.h: warps of 64 outputs).
+TILE_TOKENS, WARP_OUTPUTS = 128.0, 64.0
+#: Cycles that one store of a warp takes where non-zeros of a 128 x 64 tile are sorted as Flash-LLM
+#: does (csrc/SpMM_API.cu: the next one always from the fullest bank), by density; simulated.
+SORTED_CONFLICTS = {
+    0.0: 2.6,
+    0.05: 2.16,
+    0.1: 1.75,
+    0.2: 1.47,
+    0.3: 1.34,
+    0.5: 1.23,
+    0.8: 1.1,
+    1.0: 1.0,
+}
 
 
 @dataclass(frozen=True)
@@ -116,6 +141,59 @@ class SparsePattern:
         return 2.0 if half else 1.0
 
 
+def random_conflicts(lanes: int = LANES, banks: int = BANKS) -> float:
+    """Cycles one store of a warp takes on average where every lane's bank is random.
+
+    The expected fullest of ``banks`` boxes with ``lanes`` balls: the sum over c of the probability
+    that some box has more than c, from the exponential generating function of at most c in each.
+
+    Example:
+        >>> round(random_conflicts(), 2), random_conflicts(1)
+        (3.53, 1.0)
+    """
+    total = 0.0
+    for most in range(lanes):
+        power = np.zeros(lanes + 1)
+        power[0] = 1.0
+        box = np.array([1.0 / math.factorial(i) for i in range(min(most, lanes) + 1)])
+        for _ in range(banks):
+            power = np.convolve(power, box)[: lanes + 1]
+        total += 1.0 - power[lanes] * math.factorial(lanes) / float(banks) ** lanes
+    return total
+
+
+def store_conflicts(density: ArrayLike, *, reordered: bool = True) -> Floats:
+    """Cycles one store of a warp takes on average when non-zeros are spread out.
+
+    Args:
+        density: Share of non-zeros.
+        reordered: They were sorted beforehand, else banks are random.
+
+    Example:
+        >>> store_conflicts([0.1, 0.3]).tolist()
+        [1.71, 1.33]
+    """
+    density = np.asarray(density, np.float64)
+    if not reordered:
+        return np.full(density.shape, random_conflicts())
+    return np.interp(density, list(SORTED_CONFLICTS), list(SORTED_CONFLICTS.values()))
+
+
+def _unpacking(
+    device: GpuDevice, m: Floats, n: Floats, k: Floats, density: Floats, size: float,
+    reordered: bool,
+) -> tuple[Floats, Floats]:  # fmt: skip
+    """Seconds of shared memory beside the loads, and of the stores after them."""
+    again = np.ceil(m / TILE_TOKENS)
+    rate = np.asarray(device.sms * device.clock_hz * BANKS * BANK_BYTES)
+    weights = n * k * again
+    # set to zero, read by the units; activations come in, and are read by every warp of outputs
+    activations = m * k * size * (np.ceil(n / 256.0) + np.ceil(n / WARP_OUTPUTS))
+    beside = (2.0 * weights * size + activations) / rate
+    stores = weights * density / LANES * store_conflicts(density, reordered=reordered)
+    return beside, stores / (device.sms * device.clock_hz)
+
+
 def evaluate_sparse_gemm(
     device: GpuDevice,
     m: ArrayLike,
@@ -127,6 +205,7 @@ def evaluate_sparse_gemm(
     *,
     weight_copies: ArrayLike = np.inf,
     fall_back: bool = True,
+    reordered: bool = True,
 ) -> GpuCost:
     """Cost of products with pruned weights, one a row.
 
@@ -141,10 +220,11 @@ def evaluate_sparse_gemm(
         dtype: Number format.
         weight_copies: As for :func:`archsim.models.gpu.evaluate_gemm`.
         fall_back: Take the dense product where it is faster.
+        reordered: Unstructured non-zeros were sorted to spread over the banks of shared memory.
 
     Returns:
-        The cost; ``choices["sparse"]`` says which rows are sparse (1) or dense (0). ``flops`` are
-        those of the dense product.
+        The cost, with ``parts_s["unpack_s"]``, the stores; ``choices["sparse"]`` says which rows
+        are sparse (1) or dense (0). ``flops`` are those of the dense product.
 
     Raises:
         InputError: A density outside (0, 1] or beside the pattern's, or what the dense product
@@ -176,14 +256,22 @@ def evaluate_sparse_gemm(
     if shape.kind == "block":  # indices of full blocks do not cut the steps of a tile shorter
         stored = np.minimum(stored, size)
     sparse = evaluate_gemm(faster, m, n, left, dtype, weight_bytes=stored, weight_copies=copies)
+    latency, stores = sparse.latency_s, np.zeros(m.shape)
+    if shape.kind == "unstructured":
+        beside, stores = _unpacking(device, m, n, k, share, size, reordered)
+        hidden = np.maximum(sparse.parts_s["compute_s"], sparse.parts_s["memory_s"])
+        latency = latency + np.maximum(beside - hidden, 0.0) + stores
+    energy = sparse.energy_j + device.idle_w * (latency - sparse.latency_s)
+    sparse = replace(sparse, latency_s=latency, energy_j=energy)
     taken = np.ones(m.shape)
     if fall_back:
-        taken = (sparse.latency_s < dense.latency_s).astype(np.float64)
+        taken = (latency < dense.latency_s).astype(np.float64)
 
     def pick(a: Floats, b: Floats) -> Floats:
         return np.where(taken > 0, a, b)
 
     parts = {name: pick(sparse.parts_s[name], dense.parts_s[name]) for name in dense.parts_s}
+    parts["unpack_s"] = pick(stores, np.zeros(m.shape))
     merged = {
         f.name: pick(getattr(sparse, f.name), getattr(dense, f.name))
         for f in fields(GpuCost)
@@ -209,4 +297,4 @@ def _density(pattern: SparsePattern, density: ArrayLike | None) -> Floats:
     return given
 
 
-__all__ = ["SparsePattern", "evaluate_sparse_gemm"]
+__all__ = ["SparsePattern", "evaluate_sparse_gemm", "random_conflicts", "store_conflicts"]

@@ -19,7 +19,7 @@ from archsim.models.gpu import (
     evaluate_prefill,
     expert_loads,
     gpu_device,
-    load_figures,
+    mean_figures,
 )
 from archsim.validate.references import references
 
@@ -264,19 +264,23 @@ def _prefill_set(device: str, t: Table, kind: str) -> Measured:
 def _decode_set(device: str, t: Table, kind: str) -> Measured:
     gpu = gpu_device(device)
     window = np.where(t["window"] > 0, t["window"], np.inf)
-    # vLLM's FlashAttention-2 splits the cache only where it packs a group of query heads
-    unsplit = (t["num_heads"] == t["num_key_value_heads"]) & (device == "a100")
+    # vLLM's FlashAttention-2 splits the cache only where it packs a group of query heads; the
+    # benchmark of TensorRT-LLM rotates 128 elements of a head, however narrow it is
+    ways, rotated = ("xqa", "xqa"), 128.0
+    if device == "a100":
+        ways, rotated = ("fixed", "none"), 1.0
+    unsplit = t["num_heads"] == t["num_key_value_heads"]
 
     def predict(c, rows):
         def run(r: NDArray, wide: str, kv: str) -> Floats:
             out = np.empty(len(r))
-            for split in ("fixed", "none"):
-                some = unsplit[r] == (split == "none")
+            for alone, split in enumerate(ways):
+                some = unsplit[r] == alone
                 q = r[some]
                 out[some] = evaluate_decode(
                     gpu, t["batch_size"][q], t["step"][q] + t["isl"][q], t["num_heads"][q],
                     t["num_key_value_heads"][q], t["head_dim"][q], kv, split=split,
-                    window=window[q], resident=True, constants=c,
+                    window=window[q], rotary_dim=rotated, resident=True, constants=c,
                 ).latency_s  # fmt: skip
             return out
 
@@ -378,7 +382,7 @@ def _loads(t: Table, by_group: bool) -> Table:
                 draws=5,
                 rng=rng,
             )
-            cache[key] = {name: value.mean() for name, value in load_figures(loads).items()}
+            cache[key] = mean_figures(loads)
         columns.append(cache[key])
     return {name: np.array([row[name] for row in columns]) for name in columns[0]}
 

@@ -14,6 +14,7 @@ from archsim.errors import InputError
 from archsim.hardware import load_machine
 from archsim.models.gpu import (
     GpuDevice,
+    equal_figures,
     evaluate_batched_gemm,
     evaluate_collective,
     evaluate_decode,
@@ -26,8 +27,9 @@ from archsim.models.gpu import (
     gpu_device,
     load_constants,
     load_figures,
+    mean_figures,
 )
-from archsim.models.gpu.attention import key_tiles
+from archsim.models.gpu.attention import key_tiles, xqa_parts
 from archsim.models.gpu.constants import constants_file
 
 DEVICES = {name: gpu_device(name) for name in ("a100", "h100")}
@@ -273,6 +275,7 @@ def test_constants_are_carried_over_by_data_sheets(here, there):
         (lambda d: evaluate_gemm(d, 1, 1, 1, "bf17"), "unknown number format"),
         (lambda d: evaluate_decode(d, 1, 1, 8, 3, 128), "share the KV heads"),
         (lambda d: evaluate_decode(d, 1, 1, 8, 8, 128, split="half"), "unknown split"),
+        (lambda d: evaluate_decode(d, 1, 1, 8, 8, 128, rotary_dim=0), "rotary_dim"),
         (lambda d: evaluate_decode(d, 1, 0, 8, 8, 128), "context"),
         (lambda d: evaluate_decode(d, 1, 1, 8, 1, 64, latent_value_dim=65), "part of the row"),
         (lambda d: evaluate_prefill(d, 1, 16, 8, 8, 128, window=0), "window"),
@@ -303,6 +306,73 @@ def test_figures_of_loads_equal_the_loads():
     direct = evaluate_moe(device, loads, 1024, 512, tuned=False)
     figures = evaluate_moe(device, load_figures(loads), 1024, 512, tuned=False)
     assert (direct.latency_s == figures.latency_s).all()
+
+
+def test_equal_loads_need_no_list():
+    device = DEVICES["h100"]
+    listed = evaluate_moe(device, np.full((1, 12), 40.0), 2048, 1024)
+    total, active = np.array([480.0]), np.array([12.0])
+    short = evaluate_moe(device, equal_figures(total, active, active), 2048, 1024)
+    np.testing.assert_allclose(short.latency_s, listed.latency_s, rtol=1e-12)
+
+
+def test_draws_are_averaged():
+    """One draw is itself up to loads of one power of two put together; of many, the mean."""
+    device = DEVICES["a100"]
+    loads = expert_loads(3000, 64, 4, skew=1.2, draws=6)
+    each = evaluate_moe(device, loads, 2048, 1024).latency_s
+    mean = evaluate_moe(device, mean_figures(loads), 2048, 1024).latency_s
+    assert float(mean) == pytest.approx(each.mean(), rel=0.02)
+    one = evaluate_moe(device, mean_figures(loads[:1]), 2048, 1024).latency_s
+    assert float(one) == pytest.approx(each[0], rel=0.01)
+
+
+def test_uneven_experts_are_never_quicker():
+    """Full experts that multiply do not hide the reading of the others."""
+    device = DEVICES["h100"]
+    even = evaluate_moe(device, np.full(16, 128.0), 6144, 3072).latency_s
+    uneven = evaluate_moe(device, [128.0 * 9] + [128.0 * 7 / 15] * 15, 6144, 3072).latency_s
+    assert uneven > 1.1 * even
+
+
+@given(st.integers(1, 4096), st.integers(1, 200000), st.sampled_from([1, 2, 8, 64]))
+def test_parts_of_a_cache_keep_to_the_rule(batch, tokens, heads):
+    parts = float(xqa_parts(batch * heads, tokens, batch, 132))
+    assert parts == int(parts) >= 1
+    if parts > 1:
+        assert parts * 128 <= tokens  # 128 tokens each at least
+        assert parts * batch <= 6000
+        assert batch * heads * parts <= 8 * 132
+        assert parts <= round(math.sqrt(8 * (tokens // 128)))
+
+
+def test_the_best_split_is_no_slower_than_a_librarys():
+    """TensorRT-LLM's rules pick among the kernels and parts that ``fixed`` tries (or near)."""
+    device = DEVICES["h100"]
+    batch, context = (x.ravel() for x in np.meshgrid([1, 4, 32, 256], [64, 1024, 16384]))
+    for kv_heads, kind in ((8, "bf16"), (8, "fp8"), (32, "bf16")):
+        best, rule = (
+            evaluate_decode(device, batch, context, 32, kv_heads, 128, kind, split=s).latency_s
+            for s in ("fixed", "xqa")
+        )
+        assert (best <= rule * 1.05).all()
+
+
+def test_few_blocks_run_without_tensor_units_under_the_librarys_rule():
+    """32 blocks of 128 tokens are less than a fourth of 132 SMs, 40 are not."""
+    device = DEVICES["h100"]
+    shared = evaluate_decode(device, [4, 5], 100, 32, 8, 128, split="xqa").parts_s["compute_s"]
+    alone = evaluate_decode(device, [4, 5], 100, 32, 32, 128, split="xqa").parts_s["compute_s"]
+    assert shared[0] == alone[0]
+    assert shared[1] < alone[1]
+
+
+def test_rotating_more_than_a_head_costs_a_kernel():
+    device = DEVICES["h100"]
+    narrow, wide = evaluate_decode(device, 8, 512, 32, 8, 64, "fp8", rotary_dim=[64, 128]).latency_s
+    assert wide > narrow
+    one, same = evaluate_decode(device, 8, 512, 32, 8, 64, "bf16", rotary_dim=[64, 128]).latency_s
+    assert one == same  # the kernel over 16-bit caches never rotates on the way
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,13 @@ import pytest
 
 from archsim.errors import InputError
 from archsim.models.gpu import evaluate_gemm, gpu_device
-from archsim.models.gpu_sparse import SparsePattern, evaluate_sparse_gemm
+from archsim.models.gpu_sparse import (
+    SORTED_CONFLICTS,
+    SparsePattern,
+    evaluate_sparse_gemm,
+    random_conflicts,
+    store_conflicts,
+)
 
 A100 = gpu_device("a100")
 M, N, K = np.meshgrid([1.0, 16.0, 512.0, 4096.0], [2048.0, 9216.0], [2048.0, 8192.0])
@@ -70,6 +76,61 @@ def test_blocks_are_computed_by_tile():
     wide = SparsePattern.read("block 16x16").computed(density)
     np.testing.assert_allclose(wide, 1 - (1 - density) ** 4)
     assert SparsePattern.read("block 1x1").computed(density)[1] == pytest.approx(1.0)
+
+
+def test_random_banks_coincide_as_counted():
+    rng = np.random.default_rng(1)
+    fullest = [np.bincount(row, minlength=32).max() for row in rng.integers(0, 32, (4000, 32))]
+    assert random_conflicts() == pytest.approx(np.mean(fullest), rel=0.02)
+    assert random_conflicts(32, 1) == 32.0
+    assert random_conflicts(2, 4) == pytest.approx(1.25)  # the second meets the first in one of 4
+
+
+def test_sorted_banks_coincide_as_simulated():
+    """The next non-zero of a 128 x 64 tile always from the fullest bank, 32 a store."""
+    rng = np.random.default_rng(2)
+    for density in (0.1, 0.3):
+        found = []
+        for _ in range(8):
+            row, column = np.nonzero(rng.random((128, 64)) < density)
+            left = np.bincount(((column ^ ((row % 8) << 3)) // 2) % 32, minlength=32)
+            order = []
+            for _ in range(left.sum() // 32 * 32):
+                order.append(int(left.argmax()))
+                left[order[-1]] -= 1
+            stores = np.reshape(order, (-1, 32))
+            found.append(np.mean([np.bincount(s, minlength=32).max() for s in stores]))
+        assert SORTED_CONFLICTS[density] == pytest.approx(np.mean(found), rel=0.08)
+    assert (store_conflicts([0.1, 0.9]) < store_conflicts([0.1, 0.9], reordered=False)).all()
+
+
+def test_unpacking_takes_time_of_its_own():
+    cost = evaluate_sparse_gemm(A100, 16.0, 36864.0, 9216.0, "unstructured", 0.2)
+    stores = 36864 * 9216 * 0.2 / 32 * float(store_conflicts(0.2))
+    assert cost.parts_s["unpack_s"] == pytest.approx(stores / (108 * A100.clock_hz))
+    memory = cost.parts_s["memory_s"] + cost.parts_s["launch_s"]
+    assert cost.latency_s > memory + cost.parts_s["unpack_s"]
+    unsorted = evaluate_sparse_gemm(
+        A100, 16.0, 36864.0, 9216.0, "unstructured", 0.2, reordered=False
+    )
+    assert unsorted.latency_s > cost.latency_s
+    # tiles of 128 tokens unpack anew
+    many = evaluate_sparse_gemm(A100, 256.0, 9216.0, 9216.0, "unstructured", 0.05, fall_back=False)
+    few = evaluate_sparse_gemm(A100, 128.0, 9216.0, 9216.0, "unstructured", 0.05, fall_back=False)
+    assert many.parts_s["unpack_s"] == pytest.approx(2 * few.parts_s["unpack_s"])
+    assert evaluate_sparse_gemm(A100, 16.0, 9216.0, 9216.0, "2:4").parts_s["unpack_s"] == 0
+
+
+@pytest.mark.parametrize(
+    "better", [{"sms": 2.0}, {"clock_hz": 1.3}, {"bandwidth_bytes_per_s": 2.0}]
+)
+def test_better_hardware_is_never_slower(better):
+    for density in (0.02, 0.3):
+        costs = [
+            evaluate_sparse_gemm(d, M, N, K, "unstructured", density).latency_s
+            for d in (A100, A100.scaled(**better))
+        ]
+        assert (costs[1] <= costs[0] * (1 + 1e-9)).all()
 
 
 @pytest.mark.parametrize(

@@ -12,14 +12,21 @@ batch is one kernel call; a single call is a batch of one.
 * ``evaluate_collective``: all-reduce and the like, all-to-all, expert dispatch and combine.
 """
 
-from archsim.models.gpu.attention import evaluate_decode, evaluate_prefill
+from archsim.models.gpu.attention import evaluate_prefill
 from archsim.models.gpu.batched import evaluate_batched_gemm
 from archsim.models.gpu.collective import evaluate_collective
 from archsim.models.gpu.constants import GpuConstants, constants_for, load_constants
 from archsim.models.gpu.cost import GpuCost
+from archsim.models.gpu.decode import evaluate_decode
 from archsim.models.gpu.device import GpuDevice, from_machine, gpu_device
 from archsim.models.gpu.gemm import evaluate_gemm
-from archsim.models.gpu.moe import evaluate_moe, expert_loads, load_figures
+from archsim.models.gpu.moe import (
+    equal_figures,
+    evaluate_moe,
+    expert_loads,
+    load_figures,
+    mean_figures,
+)
 from archsim.models.gpu.vector import eager_s, evaluate_vector
 
 __all__ = [
@@ -28,6 +35,7 @@ __all__ = [
     "GpuDevice",
     "constants_for",
     "eager_s",
+    "equal_figures",
     "evaluate_batched_gemm",
     "evaluate_collective",
     "evaluate_decode",
@@ -40,4 +48,5 @@ __all__ = [
     "gpu_device",
     "load_constants",
     "load_figures",
+    "mean_figures",
 ]

@@ -1,24 +1,15 @@
-"""Attention on a GPU: tiled prefill, and decode with the cache split over the SMs.
+"""Attention over new tokens on a GPU (tiled), and the ways a cache is split over the SMs.
 
 **Prefill** (flash-style). A block of 128 queries of one head walks over tiles of keys; with the
 causal mask it stops at the diagonal, with a window it starts where the window does. A tile costs
 its two products on the tensor units and one exponential a score; blocks are dealt to the SMs, and
 no schedule is shorter than the longest block. Before it, the new keys and values enter the paged
 cache (with rotary embedding in some libraries, which then also moves the queries).
-
-**Decode**. One new token a sequence: the keys and values of one KV head are read once for the group
-of query heads that share it (up to ``group_limit``; beyond that, and in the kernel without tensor
-units, once for every query head, from L2). They are walked in tiles of 64 tokens, each of which
-takes a time of its own, one for its bytes and one for the rows of queries (8 to 64) it meets. With
-a *fixed split* each cache is cut into ``s`` equal parts, so that ``ceil(items * s / slots)`` rounds
-of ``ceil(tiles / s)`` tiles pass; with LeanAttention's *equal split* (arXiv 2405.10480) all tiles
-of all heads are dealt out evenly. A split adds a kernel that combines. The bound is device memory
-or this walk, whichever is longer, with the share ``overlap`` of the shorter not hidden.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -26,20 +17,16 @@ from numpy.typing import ArrayLike, NDArray
 from archsim.errors import InputError
 from archsim.models.gpu.constants import GpuConstants, constants_for
 from archsim.models.gpu.cost import GpuCost, data_energy
-from archsim.models.gpu.device import DTYPE_BYTES, Figure, GpuDevice
+from archsim.models.gpu.device import DTYPE_BYTES, GpuDevice
 
 Floats = NDArray[np.float64]
-#: Queries of one block and tokens of one tile of the decode kernels.
-QUERY_TILE, TOKEN_TILE = 128.0, 64.0
-#: Query heads that one block of a latent-attention kernel works on.
-HEAD_TILE = 64.0
-#: Ways to deal a cache out: see the module.
-SPLITS = ("fixed", "flash", "equal", "none")
-#: Parts that a fixed split may cut a cache into.
-PARTS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256)
+#: Queries of one block.
+QUERY_TILE = 128.0
+#: Tokens that TensorRT-LLM gives one part of a cache at least.
+SPLIT_TOKENS = 128.0
 
 
-def _rows(
+def call_rows(
     device: GpuDevice, fields: Mapping[str, ArrayLike], window: ArrayLike
 ) -> tuple[GpuDevice, list[Floats], tuple[int, ...]]:
     """Device and checked arguments (the window last) as rows, and the shape they came from."""
@@ -59,7 +46,7 @@ def _rows(
     return device.rows(shape), rows, shape
 
 
-def _heads(heads: Floats, kv_heads: Floats) -> None:
+def check_heads(heads: Floats, kv_heads: Floats) -> None:
     if ((kv_heads > heads) | (heads % kv_heads != 0)).any():
         raise InputError(
             "query heads do not share the KV heads evenly",
@@ -68,7 +55,7 @@ def _heads(heads: Floats, kv_heads: Floats) -> None:
         )
 
 
-def _element(dtype: str) -> float:
+def element_bytes(dtype: str) -> float:
     if dtype not in DTYPE_BYTES:
         raise InputError("unknown number format", found=dtype, expected=", ".join(DTYPE_BYTES))
     return DTYPE_BYTES[dtype]
@@ -136,9 +123,9 @@ def evaluate_prefill(
     fields = {"batch": batch, "sequence": sequence, "heads": heads, "kv_heads": kv_heads,
               "head_dim": head_dim, "value_dim": head_dim if value_dim is None else value_dim,
               "past": past}  # fmt: skip
-    device, (b, s, h, g, d, dv, old, w), shape = _rows(device, fields, window)
-    _heads(h, g)
-    wide, stored = _element(dtype), _element(kv_dtype or dtype)
+    device, (b, s, h, g, d, dv, old, w), shape = call_rows(device, fields, window)
+    check_heads(h, g)
+    wide, stored = element_bytes(dtype), element_bytes(kv_dtype or dtype)
     tile = p["key_tile"]
     small = wide < 2
     efficiency = p["tensor_efficiency_8bit" if small else "tensor_efficiency"]
@@ -237,144 +224,32 @@ def equal_share(items: ArrayLike, tiles: ArrayLike, slots: ArrayLike) -> Floats:
     return np.ceil(total / np.minimum(slots, total))
 
 
-def _walk(
-    p: dict[str, float], kernel: str, items: Floats, tokens: Floats, row_bytes: Floats,
-    rows: Floats, query: Floats, floor: Floats, sms: Figure, split: str, overlap: float,
-) -> tuple[Floats, Floats, Floats]:  # fmt: skip
-    """Latency, walk time and splits of one decode kernel."""
-    slots = np.floor(sms * p[f"{kernel}_resident"])
-    tiles = np.ceil(tokens / TOKEN_TILE)
-    step = p[f"{kernel}_tile_s"] * row_bytes / 256.0
-    step = step + p.get(f"{kernel}_step_s", 0.0) + p.get(f"{kernel}_row_s", 0.0) * rows
-    block = p[f"{kernel}_block_s"] + p[f"{kernel}_query_s"] * query
-    best = walk_of_best = np.full(len(items), np.inf)
-    chosen = np.ones(len(items))
-    tried: Sequence[float | Floats] = PARTS if split == "fixed" else (1.0,)
-    if split == "flash":
-        tried = (flash_parts(items, tiles, slots),)
-    for parts in tried:
-        rounds = fixed_rounds(items, parts, slots)
-        walk = rounds * (block + np.ceil(tiles / parts) * step)
-        if split == "equal":  # every slot the same number of tiles, whole blocks where heads end
-            share = equal_share(items, tiles, slots)
-            walk = np.ceil(items / slots) * block + share * step
-        total = np.maximum(walk, floor) + overlap * np.minimum(walk, floor)
-        combined = (np.asarray(parts) > 1) | (split == "equal")
-        total = total + np.where(combined, p[f"{kernel}_combine_s"], 0.0)
-        better = total < best
-        chosen = np.where(better, parts, chosen)
-        walk_of_best = np.where(better, walk, walk_of_best)
-        best = np.where(better, total, best)
-    return p[f"{kernel}_launch_s"] + best, walk_of_best, chosen
+def xqa_parts(
+    items: ArrayLike, tokens: ArrayLike, batch: ArrayLike, sms: ArrayLike, most: int = 6000
+) -> Floats:
+    """Parts that TensorRT-LLM's XQA kernel cuts a cache into.
 
-
-def evaluate_decode(
-    device: GpuDevice,
-    batch: ArrayLike,
-    context: ArrayLike,
-    heads: ArrayLike,
-    kv_heads: ArrayLike,
-    head_dim: ArrayLike,
-    kv_dtype: str = "bf16",
-    *,
-    split: str = "fixed",
-    window: ArrayLike = np.inf,
-    latent_value_dim: float | None = None,
-    resident: bool = False,
-    constants: GpuConstants | None = None,
-) -> GpuCost:
-    """Latency and energy of attention of one new token a sequence over its cache.
+    One for 128 tokens, but of many only as many as the square root of eight times their number, so
+    that combining them stays cheap; fewer where that makes more than eight blocks an SM (TensorRT-
+    LLM 1.3, ``computeMultiBlockCount`` in decoderXQAImplCommon.h: its rule and figures).
 
     Args:
-        device: The GPU.
+        items: Blocks without a split (sequences x KV heads).
+        tokens: In one cache.
         batch: Sequences.
-        context: Tokens in the cache of each, the new one included.
-        heads: Query heads.
-        kv_heads: Heads of keys and values.
-        head_dim: Width of a head.
-        kv_dtype: Number format of the cache.
-        split: ``fixed`` (the best number of equal parts of each head's cache), ``flash`` (the
-            number FlashDecoding takes), ``equal`` (LeanAttention: all tiles dealt out evenly),
-            ``none``.
-        window: Tokens that are read at most.
-        latent_value_dim: Multi-head latent attention with absorbed projections: the cache holds one
-            row of ``head_dim`` (latent and rotary part) a token, of which the first so many are
-            the value too (DeepSeek-V3: 576 and 512, one KV head). All heads share a row, so that
-            the tensor units can become the bound.
-        resident: The same cache was read just before and what fits is still in L2 (a benchmark
-            in a loop); in a network other layers run in between.
-        constants: Calibrated constants; default those of the device's generation.
+        sms: Multiprocessors.
+        most: Parts of all sequences at most.
 
-    Raises:
-        InputError: A size is out of range, or an option unknown.
+    Returns:
+        float64 in the broadcast shape.
 
     Example:
-        >>> from archsim.models.gpu import gpu_device
-        >>> cost = evaluate_decode(gpu_device("a100"), 16, 4096, 32, 8, 128)
-        >>> 150 < float(cost.latency_s) * 1e6 < 250
-        True
+        >>> xqa_parts([8, 512], [4096, 512], [1, 64], 132).tolist()
+        [16.0, 2.0]
     """
-    if split not in SPLITS:
-        raise InputError("unknown split", found=split, expected=", ".join(SPLITS))
-    p = dict((constants or constants_for(device)).kernel("decode"))
-    fields = {"batch": batch, "context": context, "heads": heads, "kv_heads": kv_heads,
-              "head_dim": head_dim}  # fmt: skip
-    device, (b, s, h, g, d, w), shape = _rows(device, fields, window)
-    _heads(h, g)
-    size = _element(kv_dtype)
-    tokens, group = np.minimum(s, w), h / g
-    shared = latent_value_dim is not None
-    if latent_value_dim is not None and (latent_value_dim < 1 or (d < latent_value_dim).any()):
-        raise InputError(
-            "the value is part of the row", field="latent_value_dim", found=latent_value_dim
-        )
-    cache = (1.0 if shared else 2.0) * b * g * tokens * d * size
-    missed = np.minimum(1.0, cache / (device.l2_bytes * p["l2_share"])) if resident else 1.0
-    dram = cache * missed + 4.0 * b * h * d
-    memory = dram / (device.bandwidth_bytes_per_s * p["read_efficiency"])
-    kernel = "grouped8" if size < 2 and "grouped8_launch_s" in p else "grouped"
-    overlap = p["overlap"]
-    args = (device.sms, split, overlap)
-    flops = 2.0 * b * h * tokens * (d + (d if latent_value_dim is None else latent_value_dim))
-    # kernels are compiled for widths, and tiles of query heads, that are powers of two
-    padded = np.exp2(np.ceil(np.log2(d))) if p["padded_width"] else d
-    width = d if shared else padded
-    rows = width / 128.0 * np.clip(np.exp2(np.ceil(np.log2(group))), 8.0, HEAD_TILE)
-    items, floor, row, query = b * g, memory, width * size, d * (group + 8)
-    if shared:  # blocks of 64 query heads, one row read for key and value
-        efficiency = (constants or constants_for(device)).kernel("prefill")["tensor_efficiency"]
-        floor = np.maximum(memory, flops / (device.peak("bf16") * efficiency))
-        items, row, rows = items * np.ceil(group / HEAD_TILE), row / 2.0, 0.0 * d
-        query = d * (np.minimum(group, HEAD_TILE) + 8)
-    latency, walk, parts = _walk(p, kernel, items, tokens, row, rows, query, floor, *args)
-    per_head = (group > p["group_limit"]) if "head_launch_s" in p else np.zeros(len(b), bool)
-    if "head_launch_s" in p and not shared:  # the kernel without tensor units, one query head each
-        scalar = (
-            2.0 * b * h * tokens * d / (p["head_elements_per_cycle"] * device.sms * device.clock_hz)
-        )
-        other, other_walk, other_parts = _walk(
-            p,
-            "head",
-            b * h,
-            tokens,
-            width * 2.0,
-            0.0 * d,
-            d * 9.0,
-            np.maximum(memory, scalar),
-            *args,
-        )
-        alone = per_head | (group == 1) | (other < latency)
-        latency = np.where(alone, other, latency)
-        walk, parts = np.where(alone, other_walk, walk), np.where(alone, other_parts, parts)
-    if (
-        "regroup_s" in p and not shared
-    ):  # queries of a group are brought together and taken apart again
-        latency = latency + np.where((b > 1) & (g > 1) & (group > 1), p["regroup_s"], 0.0)
-    latency = latency + b * h * p["head_token_s"]
-    energy = data_energy(device, ("bf16",), flops, dram, cache)
-    return GpuCost.of_rows(
-        shape, device, latency, energy, flops, dram,
-        {"compute_s": walk, "memory_s": memory,
-         "launch_s": np.full(len(b), p[f"{kernel}_launch_s"])},
-        {"split": parts},
-    )  # fmt: skip
+    items, tokens, batch, sms = (np.asarray(x, float) for x in (items, tokens, batch, sms))
+    parts = np.floor(tokens / SPLIT_TOKENS)
+    parts = np.maximum(np.minimum(parts, np.round(np.sqrt(8.0 * parts))), 1.0)
+    crowd = items * parts / sms / 8.0
+    parts = np.where(crowd > 1.0, np.floor(parts / np.maximum(crowd, 1.0)), parts)
+    return np.maximum(np.minimum(parts, np.floor(most / batch)), 1.0)

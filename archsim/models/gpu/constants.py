@@ -23,8 +23,8 @@ PATH = Path(__file__).with_name("constants.yaml")
 Numbers = dict[str, float]
 #: What :meth:`GpuConstants.carried_over` changes: work of one SM, and work all SMs share.
 SM_TIMES = (
-    "k_step_s", "tile_s", "grouped_tile_s", "grouped8_tile_s", "head_tile_s", "grouped_step_s",
-    "grouped8_step_s", "grouped_row_s", "grouped8_row_s",
+    "k_step_s", "tile_s", "grouped_tile_s", "grouped_row_s", "grouped8_row_s", "head_step_s",
+    "head_loop_s",
 )  # fmt: skip
 SHARED_TIMES = ("token_s", "head_s", "head_token_s", "expert_s", "route_s")
 

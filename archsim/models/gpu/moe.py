@@ -1,9 +1,15 @@
 """A mixture-of-experts layer on a GPU: grouped products over unevenly loaded experts.
 
 Every expert multiplies its own tokens: ``ceil(tokens / tile_m)`` blocks of rows an expert, however
-few tokens it has, and only experts with tokens read their weights. Both products (gate and up
-together, then down) run in waves over the SMs as ``archsim.models.gpu.gemm`` describes, without
-split reductions; between them rows are permuted, activated and combined.
+few tokens it has, and only experts with tokens read their weights. One kernel goes from expert to
+expert, so that an expert takes the longer of its arithmetic and of reading its weights and tokens,
+and the share ``overlap`` of the shorter: a few full experts that multiply do not hide the reading
+of many empty ones. A tile's time is its steps, each bound by the tensor units or by loading the
+operands from L2, and ``tile_s`` to start and store; the last tile of a product stands alone with
+the share ``tail``. No product is faster than its waves of steps.
+
+Around both products (gate and up together, then down) rows are permuted, activated and combined:
+of the pairs that arrive here, and once more for each token; pairs are sorted by expert.
 
 The tile is the cheapest of a list where a library was tuned for the shape. Triton kernels without
 a tuned configuration (vLLM) take 16 x 32 while there are no more tokens than experts, else 64 x 64.
@@ -11,7 +17,7 @@ a tuned configuration (vLLM) take 16 x 32 while there are no more tokens than ex
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -22,10 +28,17 @@ from archsim.models.gpu.cost import GpuCost, data_energy
 from archsim.models.gpu.device import DTYPE_BYTES, Figure, GpuDevice
 
 Floats = NDArray[np.float64]
+Found = tuple[Floats, Floats, Floats]
+#: Bytes of the reduction dimension in one step of a tile.
+STEP_BYTES = 128.0
 #: Tiles tried where kernels are tuned, and those of Triton's defaults (few, many tokens).
-TUNED_TILES = ((16, 128), (64, 128), (128, 128))
+TUNED_TILES = ((16, 128), (32, 128), (64, 128), (128, 128))
 DEFAULT_TILES = ((16, 32), (64, 64))
-ROW_TILES = (16, 64, 128)
+ROW_TILES = (16, 32, 64, 128)
+#: Columns of the loads of a group of experts: their number, tokens, and blocks by row tile.
+EXPERTS, TOKENS, BLOCKS = 0, 1, 2
+#: Bounds of the loads that are put together where many draws are averaged.
+BINS = 2.0 ** np.arange(18)
 
 
 def expert_loads(
@@ -105,40 +118,69 @@ def _adjust(parts: Floats, target: float, most: float) -> None:
 
 
 def load_figures(expert_tokens: ArrayLike) -> dict[str, Floats]:
-    """What the cost needs of the loads float64[..., experts]: totals and blocks by row tile."""
+    """What the cost needs of the loads float64[..., experts]: totals, and the loads themselves."""
     loads = np.asarray(expert_tokens, float)
     if loads.ndim < 1 or (loads.size and not (np.isfinite(loads).all() and loads.min() >= 0)):
         raise InputError("tokens of experts must be finite and not negative", field="expert_tokens")
-    figures = {
+    columns = [(loads > 0).astype(float), loads, *(np.ceil(loads / tile) for tile in ROW_TILES)]
+    return {
         "total": loads.sum(-1),
         "active": (loads > 0).sum(-1).astype(float),
         "experts": np.full(loads.shape[:-1], float(loads.shape[-1])),
+        "loads": np.stack(columns, axis=-1),
     }
-    for tile in ROW_TILES:
-        figures[str(tile)] = np.ceil(loads / tile).sum(-1)
-    return figures
+
+
+def mean_figures(draws: Floats) -> dict[str, Floats]:
+    """Figures of the mean of draws float64[draws, experts], loads of one power of two together."""
+    figures = load_figures(draws)
+    flat = figures["loads"].reshape(-1, figures["loads"].shape[-1])
+    flat = flat[flat[:, EXPERTS] > 0]
+    place = np.digitize(flat[:, TOKENS], BINS) - 1
+    figures["loads"] = np.stack(
+        [np.bincount(place, weights=column, minlength=len(BINS)) for column in flat.T], axis=-1
+    ) / len(draws)  # fmt: skip
+    return figures | {name: figures[name].mean() for name in ("total", "active", "experts")}
+
+
+def equal_figures(total: Floats, active: Floats, experts: Floats) -> dict[str, Floats]:
+    """Figures where ``active`` of the experts share ``total`` tokens evenly; float64[rows] each."""
+    each = total / active
+    columns = [active, total, *(active * np.ceil(each / tile) for tile in ROW_TILES)]
+    loads = np.stack(np.broadcast_arrays(*columns), axis=-1)[..., None, :]
+    return {"total": total, "active": active, "experts": experts, "loads": loads}
 
 
 def _products(
-    p: dict[str, float], device: GpuDevice, rate: Figure, wide: float, figures: dict[str, Floats],
-    gates: float, tile: tuple[int, int], efficiency: float, read: float,
-) -> tuple[Floats, Floats, Floats]:  # fmt: skip
-    """Latency, computing and memory time of both grouped products with one tile."""
-    hidden, inner, blocks = figures["hidden"], figures["intermediate"], figures[str(tile[0])]
-    latency = compute = memory = np.zeros(len(blocks))
-    width = 128.0 / wide
+    p: Mapping[str, float], device: GpuDevice, rate: Figure, wide: float,
+    figures: Mapping[str, Floats], gates: float, tile: tuple[int, int], efficiency: float,
+    slower: Figure = 1.0,
+) -> Found:  # fmt: skip
+    """Latency, computing and memory time of both grouped products with one tile.
+
+    ``slower`` lengthens every step.
+    """
+    hidden, inner, loads = figures["hidden"], figures["intermediate"], figures["loads"]
+    sms, bandwidth = device.sms, device.bandwidth_bytes_per_s * p["read_efficiency"]
+    high, wide_tile = tile
+    blocks = loads[..., BLOCKS + ROW_TILES.index(high)]
+    count, held, total = blocks.sum(-1), loads[..., EXPERTS], loads[..., TOKENS]
+    latency = compute = memory = np.zeros(len(hidden))
+    width = STEP_BYTES / wide
+    step = slower * np.maximum(
+        2.0 * high * wide_tile * width * sms / (rate * efficiency),
+        (high + wide_tile) * STEP_BYTES / (p["l2_bytes_per_cycle"] * device.clock_hz),
+    )
     for n, k in ((gates * inner, hidden), (hidden, inner)):
-        count = blocks * np.ceil(n / tile[1])
-        steps = np.ceil(k / width)
-        busy = count / device.sms * steps * 2.0 * tile[0] * tile[1] * width
-        busy = busy / (rate * efficiency / device.sms)
-        waves = np.ceil(count / (device.sms * p["resident"]))
-        c = np.maximum(busy, waves * (steps * p["k_step_s"] + p["tile_s"]))
-        weights = figures["active"] * n * k * figures["stored"]
-        moved = weights + figures["total"] * (k * wide + n * 2.0)
-        m = moved / (device.bandwidth_bytes_per_s * read)
-        latency = latency + np.maximum(c, m) + p["overlap"] * np.minimum(c, m)
-        compute, memory = compute + c, memory + m
+        columns, steps = np.ceil(n / wide_tile), np.ceil(k / width)
+        one = steps * step + p["tile_s"]
+        c = blocks * (columns * one / sms)[:, None]
+        m = held * (n * k * figures["stored"] / bandwidth)[:, None]
+        m = m + total * ((k * wide + n * 2.0) / bandwidth)[:, None]
+        by_expert = (np.maximum(c, m) + p["overlap"] * np.minimum(c, m)).sum(-1)
+        waves = np.ceil(count * columns / (sms * p["resident"]))
+        latency = latency + np.maximum(by_expert, waves * steps * p["k_step_s"]) + p["tail"] * one
+        compute, memory = compute + c.sum(-1), memory + m.sum(-1)
     return latency, compute, memory
 
 
@@ -200,44 +242,44 @@ def evaluate_moe(
     }  # fmt: skip
     arguments["added"] = arguments["pairs"] if tokens is None else tokens
     arguments["chosen"] = arguments["pairs"] if chosen is None else chosen
-    shape = np.broadcast_shapes(device.shape, *(np.shape(v) for v in arguments.values()))
+    each = np.asarray(arguments.pop("loads"), float)
+    shape = np.broadcast_shapes(
+        device.shape, each.shape[:-2], *(np.shape(v) for v in arguments.values())
+    )
     device = device.rows(shape)
     figures = {
         name: np.broadcast_to(np.asarray(v, float), shape).reshape(-1)
         for name, v in arguments.items()
     }
+    figures["loads"] = np.broadcast_to(each, (*shape, *each.shape[-2:])).reshape(
+        -1, *each.shape[-2:]
+    )
     h, i, pairs, added = (figures[x] for x in ("hidden", "intermediate", "pairs", "added"))
     for name in ("hidden", "intermediate"):
         value = figures[name]
-        if value.size and not (np.isfinite(value).all() and value.min() >= 1):
+        if value.size and not (value.min() >= 1 and np.isfinite(value).all()):
             raise InputError("a size is not positive", field=name, found=float(value.min()))
     total, gates = figures["total"], 2.0 if gated else 1.0
     common = (p, device, device.peak(dtype), wide, figures, gates)
-    tried = [
-        _products(*common, tile, p["tensor_efficiency"], p["read_efficiency"])
-        for tile in TUNED_TILES
-    ]
-    best = np.argmin(np.stack([t[0] for t in tried]), axis=0)[None]
-
-    def pick(index: int) -> Floats:
-        return np.take_along_axis(np.stack([t[index] for t in tried]), best, axis=0)[0]
-
-    latency, compute, memory = (pick(index) for index in range(3))
+    latency, compute, memory = _quickest(
+        [_products(*common, tile, p["tensor_efficiency"]) for tile in TUNED_TILES]
+    )
     if "default_efficiency" in p:
-        few = _products(*common, DEFAULT_TILES[0], p["small_efficiency"], p["read_efficiency"])
-        many = _products(
-            *common, DEFAULT_TILES[1], p["default_efficiency"], p["default_read_efficiency"]
+        # rows that are gathered from device memory rather than L2 lengthen steps of few stages
+        gathered = 1.0 - np.minimum(1.0, device.l2_bytes / (added * h * wide))
+        slower = 1.0 + p["gather_share"] * gathered
+        few, many = (
+            _products(*common, tile, p["default_efficiency"], slower) for tile in DEFAULT_TILES
         )
-        chosen = [
-            np.where(added <= figures["experts"], a, b) for a, b in zip(few, many, strict=True)
-        ]
+        is_few, is_tuned = added <= figures["experts"], figures["tuned"] > 0
         latency, compute, memory = (
-            np.where(figures["tuned"], a, b)
-            for a, b in zip((latency, compute, memory), chosen, strict=True)
+            np.where(is_tuned, own, np.where(is_few, a, b))
+            for own, a, b in zip((latency, compute, memory), few, many, strict=True)
         )
-    permuted = pairs * (h * 2.0 * 2.0 + i * 2.0 * 3.0) + added * h * 2.0
+    # rows in and out of the first product, its activation, rows of the second; then the sums
+    permuted = pairs * (h * 2.0 * 3.0 + i * 2.0 * (gates + 1.0)) + added * h * 2.0
     around = permuted / (device.bandwidth_bytes_per_s * p["move_efficiency"])
-    around = around + figures["experts"] * p["expert_s"] + pairs * p["token_s"]
+    around = around + figures["experts"] * p["expert_s"] + added * p["token_s"]
     around = around + figures["chosen"] * p["route_s"]
     flops = 2.0 * total * h * i * (gates + 1.0)
     dram = figures["active"] * h * i * (gates + 1.0) * figures["stored"] + permuted
@@ -247,3 +289,12 @@ def evaluate_moe(
         {"compute_s": compute, "memory_s": memory, "permute_s": around,
          "launch_s": np.full(latency.shape, p["launch_s"])},
     )  # fmt: skip
+
+
+def _quickest(tried: Sequence[Found]) -> Found:
+    """Of every row the quickest of several."""
+    best = np.argmin(np.stack([t[0] for t in tried]), axis=0)[None]
+    latency, compute, memory = (
+        np.take_along_axis(np.stack([t[i] for t in tried]), best, axis=0)[0] for i in range(3)
+    )
+    return latency, compute, memory

@@ -279,13 +279,10 @@ class GpuPricer(Roofline):
 
     def moe(self, call: Call) -> Price:
         """Experts of one device, all with the same load."""
-        from archsim.models.gpu import evaluate_moe
-        from archsim.models.gpu.moe import ROW_TILES
+        from archsim.models.gpu import equal_figures, evaluate_moe
 
         s = call.sizes
-        rows = s["pairs"] / s["active"]
-        figures = {"total": s["pairs"], "active": s["active"], "experts": s["experts"]}
-        figures |= {str(tile): s["active"] * np.ceil(rows / tile) for tile in ROW_TILES}
+        figures = equal_figures(s["pairs"], s["active"], s["experts"])
         cost = evaluate_moe(
             self.device, figures, s["hidden"], s["inner"], self.dtype,  # type: ignore[arg-type]
             tokens=s["tokens"], gated=bool(s["gated"].all()), weight_bytes=self.bits.weight / 8.0,
