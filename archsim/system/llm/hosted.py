@@ -40,9 +40,10 @@ class Host:
         pageable_bytes_per_s: Rate of one device's blocking copies into host memory that is
             allocated for them, widening included; one thread takes a page fault for every 4 KiB.
             Two hosts reach 2.2e9 and 3.0e9, see ``XEON`` and ``POLARIS``.
-        weights_share: Share of a link's bandwidth at which updated weights go back: 1 from pinned
-            memory; from pageable memory, as DeepSpeed before 0.14.1, a sixth to a quarter
-            (deepspeedai/DeepSpeed#5301: six times as fast since on one GPU, 4 to 5 on eight).
+        weights_share: Share of a link's bandwidth at which the host's updated weights go back: 1
+            from pinned memory; from pageable memory, as DeepSpeed did until 2024, a sixth to a
+            quarter (deepspeedai/DeepSpeed#5301: since then six times as fast on one GPU, 4 to 5 on
+            eight). Where devices fetch states as well, all copies are pinned.
     """
 
     memory_share: float = 0.46

@@ -35,7 +35,8 @@ def rows() -> Iterator[Row]:
             unit, scale = ("KB", 1e3) if key.startswith("kv") else ("G", 1e9)
             allowed = EXACT if key.startswith("kv") else printed(value)
             figure = f"{name}: {key.replace('_', ' ').replace('kv bytes per', 'cache of a')}"
-            spread, over = (), ""
+            spread: tuple[float, ...] = ()
+            over = ""
             if (vocabulary := ALSO.get(name)) is not None and key in COUNTS:
                 other = replace(
                     model, architecture=replace(model.architecture, vocabulary=vocabulary)
