@@ -2,16 +2,17 @@
 
 The paper measures its node and estimates the DGX from published latencies and data sheets; ours
 are the calibrated GPU kernels. Assumed, as it gives no lengths: prompts of 4096 tokens (its
-benchmark of Llama-2 7B), a router of the experts' size that reads all prompts of a batch at once,
-an expert to copy for every prompt, and, as the paper takes it, one link for the whole DGX. What a
-figure is over the likely values of what is not published stands below the table.
+benchmark of Llama-2 7B), a router of the experts' size that reads all prompts of a batch at once
+and answers no more (SambaNova's own compositions route by a 7B embedding model: "Samba-CoE v0.3",
+their blog, April 2024), an expert to copy for every prompt, and, as the paper takes it, one link
+for the whole DGX. What a figure is over likely values of what is not published stands below the
+table.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import cache
-from itertools import product
 
 import numpy as np
 
@@ -31,14 +32,12 @@ PREFILL = (
     "(assumed 100 GB/s a socket), and lengths of prompts are not given"
 )
 ROUTER = (
-    "what the router does is not published: with one that reads the prompts and answers no more, "
-    "ours gains as much at batch 1 as at 8; the paper gains less at 1, as where the router takes "
-    "about as long as an expert however many prompts it reads"
+    "lengths of prompts are not given, nor what the router does: with one that reads as a 7B model "
+    "does, ours gains as much at batch 1 as at 8; the paper gains less at 1, as where the router "
+    "takes about as long as an expert however many prompts it reads"
 )
-#: Tokens of a prompt, and tokens that a router may name an expert in.
-PROMPTS, NAMES = (1024, PROMPT), (1, 20)
-#: Links of a socket to the others, bytes/s.
-LINKS = (50e9, 200e9)
+#: Tokens of a prompt, and links of a socket to the others, bytes/s.
+PROMPTS, LINKS = (1024, PROMPT), (50e9, 200e9)
 
 
 @cache
@@ -47,14 +46,13 @@ def composition(
     batch: int = 1,
     tokens: int = 20,
     prompt: int = PROMPT,
-    router_tokens: int = 1,
     link: float | None = None,
 ) -> ExpertsCost:
     """The paper's 150 experts on one of its machines; every prompt waits for its expert.
 
     Args:
         machine: Its name.
-        batch, tokens, prompt, router_tokens: As ``evaluate_experts`` takes them.
+        batch, tokens, prompt: As ``evaluate_experts`` takes them.
         link: Bandwidth of a socket to the others, bytes/s, in place of the machine's.
     """
     near, found = machine.startswith("sn40l"), load_machine(machine)
@@ -63,7 +61,6 @@ def composition(
     return evaluate_experts(
         MODEL, found, experts=150, home="ddr" if near else "host_dram", plan="tp8",
         batch=batch, prompt=prompt, tokens=tokens, missing=1.0, pulling=None if near else 1,
-        router_tokens=router_tokens,
     )  # fmt: skip
 
 
@@ -73,20 +70,17 @@ def experts() -> Iterator[Row]:
     for name, dgx, published in (("A100", a100, 31), ("H100", h100, 15)):
         figure = f"model switch over DGX {name}, one PCIe link for the DGX"
         yield Row(PAPER, figure, published, dgx.switch_s / node.switch_s, "x")
-    over = (
-        f"prompts of {PROMPTS[0]} to {PROMPTS[1]} tokens and a router that names an expert in "
-        f"{NAMES[0]} to {NAMES[1]}"
-    )
+    over = f"prompts of {PROMPTS[0]} to {PROMPTS[1]} tokens"
     for batch, tokens, *overall in OVERALL:
         for name, value in zip(("A100", "H100"), overall, strict=True):
             gains = {
-                how: composition(f"{name.lower()}x8", batch, tokens, *how).latency_s
-                / composition("sn40lx8", batch, tokens, *how).latency_s
-                for how in product(PROMPTS, NAMES)
+                prompt: composition(f"{name.lower()}x8", batch, tokens, prompt).latency_s
+                / composition("sn40lx8", batch, tokens, prompt).latency_s
+                for prompt in PROMPTS
             }
             figure = f"overall over DGX {name}, batch {batch}, {tokens} tokens, prompts of {PROMPT}"
             yield Row(
-                PAPER, figure, value, gains[PROMPT, 1], "x", cause=ROUTER,
+                PAPER, figure, value, gains[PROMPT], "x", cause=ROUTER,
                 spread=tuple(gains.values()), over=over,
             )  # fmt: skip
     for tokens, *alone in ALONE:
