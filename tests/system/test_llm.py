@@ -482,6 +482,24 @@ def test_a_ring_over_nodes_leaves_through_all_ports():
     assert reduced(load_machine("h100x16").with_values(fast), 16, 2**32) > 2**32 / 450e9
 
 
+@given(st.sampled_from([16, 64, 256]), st.floats(1, 1e10))
+@settings(max_examples=20, deadline=None)
+def test_a_network_that_adds_up_is_never_slower(members, held):
+    machine = load_machine("h100x256")
+    sharp = machine.with_values({"links.infiniband.reduces": True})
+    without, with_it = (reduced(m, members, held) for m in (machine, sharp))
+    assert with_it <= without
+    # every byte goes into the switches at least
+    assert with_it > held / 450e9
+
+
+def test_sums_in_the_network_pay_off_among_many_nodes():
+    sharp = load_machine("h100x256").with_values({"links.infiniband.reduces": True})
+    few, many = reduced(sharp, 16, 2**30), reduced(sharp, 256, 2**30)
+    assert many == pytest.approx(few)
+    assert many < 0.7 * reduced(load_machine("h100x256"), 256, 2**30)
+
+
 def test_a_tree_serves_many_nodes():
     machine = load_machine("h100x512")
     few, many = reduced(machine, 16, 4096), reduced(machine, 512, 4096)

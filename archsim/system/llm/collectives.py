@@ -38,6 +38,9 @@ NETWORK_EFFICIENCY = 0.86
 #: Latency of NVLink, which the calibrated steps of collectives contain (0.8 us: Duplex, MICRO'24,
 #: the authors' simulator); links inside a node that take longer add the difference to every step.
 CALIBRATED_LATENCY_S = 0.8e-6
+#: What a sum in the network's switches (SHARP) takes beside its bytes: NCCL's own figure for its
+#: sums in NVSwitches of several nodes (``hwLat``, NET, NVLS in ``src/graph/tuning.cc``).
+SHARP_S = 18.0e-6
 #: Share of their rate that network ports reach under NCCL's ring over nodes: 46 to 48 GB/s of
 #: 400 Gb/s (NVIDIA, NVIDIA/nccl-tests issue 290).
 RAIL_EFFICIENCY = 0.94
@@ -274,7 +277,10 @@ def _over_nodes(
     device: GpuDevice, constants: GpuConstants, near: Level, net: Level, inner: Floats,
     outer: Floats, held: Floats,
 ) -> tuple[Floats, Floats]:  # fmt: skip
-    """Seconds, and joules of one member, of an all-reduce among ``outer`` nodes of ``inner``."""
+    """Seconds, and joules of one member, of an all-reduce among ``outer`` nodes of ``inner``.
+
+    A network whose switches add up (``reduces``: SHARP) is a way more.
+    """
 
     def time(what: str, n: Floats, size: Floats, level: Level, hop: Floats) -> GpuCost:
         return _library(device, constants, what, n, size, level, hop)
@@ -298,6 +304,13 @@ def _over_nodes(
     ring = time("ring", all_of_them, held, rails, leaving * step + (1.0 - leaving) * inside)
     carried = 16.0 * (all_of_them - 1.0) / all_of_them / inner * held * net.energy
     found.append((ring.latency_s, ring.energy_j + np.nan_to_num(carried)))
+    if net.reduces:  # nodes hand each byte over once, beside the sums inside
+        within = [time("switch", inner, held, near, inside)] if near.reduces else ends
+        out = held / inner / (net.bandwidth * RAIL_EFFICIENCY)
+        most = np.maximum(sum(p.latency_s for p in within), out + kernel["start_s"])
+        handed = np.nan_to_num(16.0 * held / inner * net.energy)
+        energy = sum(p.energy_j for p in within) + handed
+        found.append((most + SHARP_S + 2.0 * net.latency, energy))
     best = np.argmin([seconds for seconds, _ in found], axis=0)
     seconds, joules = (np.choose(best, values) for values in zip(*found, strict=True))
     return seconds, joules
