@@ -147,6 +147,15 @@ def rows() -> Iterator[Row]:
         cause="links between sockets are not published", spread=(slower,),
         over="HBM of 1.6 TB/s a socket (25.6 of 16 in the slides) or 1.8",
     )  # fmt: skip
+    switches = [
+        evaluate_experts("llama-3-8b", node, experts=150, home="ddr", plan="tp16").switch_s
+        for node in (rack, rack.with_values({"tiers.ddr.bandwidth_bytes_per_s": 100e9}))
+    ]
+    yield Row(
+        PAPER, "slides, 16 sockets: switch to Llama-3 8B (printed with one digit)", 0.01,
+        switches[0], "s", allowed=0.5, spread=tuple(switches[1:]),
+        over="DDR of 100 GB/s a socket (1600 of 16 in the slides), or above 1 TB/s of 8 (paper)",
+    )  # fmt: skip
 
 
 #: What is not computed, and why.
