@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 from archsim.errors import InputError
 from archsim.hardware.machine import Machine
 from archsim.hardware.node import NodeTable, resolve_node
+from archsim.hardware.table import given_or
 
 Floats = NDArray[np.float64]
 
@@ -56,8 +57,8 @@ def footprints(node: NodeTable) -> dict[str, Floats]:
     found = {}
     for name, part in node.parts.items():
         known = ~np.isnan(part["die_area_mm2"] + part["process_nm"])
-        nm = np.nan_to_num(part["process_nm"], nan=FAB_NODES_NM[-1])
-        made = np.where(known, silicon_kg(np.nan_to_num(part["die_area_mm2"]), nm), 0.0)
+        nm = given_or(part["process_nm"], float(FAB_NODES_NM[-1]))
+        made = np.where(known, silicon_kg(given_or(part["die_area_mm2"]), nm), 0.0)
         given = part["embodied_kg_co2e"]
         found[name] = part["instances"] * np.where(np.isnan(given), made, given)
     return found | {n: t["instances"] * t["embodied_kg_co2e"] for n, t in node.tiers.items()}
@@ -106,7 +107,7 @@ def bill(machine: Machine, node: NodeTable | None = None) -> Bill:
     node = node or shipped
 
     def parts(field: str) -> Floats:
-        listed = [np.nan_to_num(p[field]) * p["instances"] for p in node.parts.values()]
+        listed = [given_or(p[field]) * p["instances"] for p in node.parts.values()]
         return sum(listed, np.zeros(node.designs))
 
     more = {name: np.zeros(node.designs) for name in _MEMORY}

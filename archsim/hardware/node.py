@@ -23,7 +23,7 @@ from archsim.hardware.leaves import unknown_path
 from archsim.hardware.machine import Engine, Machine
 from archsim.hardware.pim import PimEngine, pim_figures
 from archsim.hardware.spatial import Fanout, SpatialEngine, VectorEngine
-from archsim.hardware.table import Floats
+from archsim.hardware.table import Floats, given_or
 from archsim.hardware.tiers import LINKS, memory_table
 from archsim.hardware.values import Values
 
@@ -165,7 +165,7 @@ def _tier(values: Values, tier: Tier) -> dict[str, Floats]:
     bandwidth = figure("bandwidth_bytes_per_s", "bandwidth_bytes_per_s", True)
     read = figure("read_energy_j_per_bit", "energy_j_per_bit")
     values.flag(f"{path}kind needs bandwidth and energy", np.isnan(bandwidth) | np.isnan(read))
-    bandwidth, read = np.where(np.isnan(bandwidth), 1.0, bandwidth), np.nan_to_num(read)
+    bandwidth, read = np.where(np.isnan(bandwidth), 1.0, bandwidth), given_or(read)
     return {
         "capacity_bytes": capacity,
         "bandwidth_bytes_per_s": bandwidth,
@@ -246,7 +246,7 @@ def _part(values: Values, part: Part, machine: Machine) -> dict[str, Floats]:
         for field in GROWING:
             slope = values(f"{prefix}grows.{growth.name}.{field}")
             if slope.any():
-                figures[field] = np.maximum(np.nan_to_num(figures[field]) + slope * more, 0.0)
+                figures[field] = np.maximum(given_or(figures[field]) + slope * more, 0.0)
     return figures
 
 

@@ -13,6 +13,11 @@ from archsim.hardware.sparsity import MacSparsity, StorageSparsity
 Floats = NDArray[np.float64]
 
 
+def given_or(values: Floats, default: float = 0.0) -> Floats:
+    """Values, and a default where they are absent (NaN)."""
+    return np.where(np.isnan(values), default, values)
+
+
 @dataclass(frozen=True, eq=False)
 class EngineTable:
     """Everything a cost model needs, over B designs and S slots.
