@@ -18,15 +18,15 @@ import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 
+from archsim.envs.scenario import BaseScenario
 from archsim.errors import InputError
-from archsim.models.dram.designs import METRICS
-
-if TYPE_CHECKING:
-    from archsim.envs.dram import DramProblem
+from archsim.models.dram.designs import METRICS, ControllerProblem
+from archsim.models.dram.trace import Trace
+from archsim.space import DesignSpace
 
 FORMAT = 1
 #: Points of a space beyond which a table is refused: rows are named by 32-bit numbers, and the
@@ -39,6 +39,32 @@ CHECKED = 24
 
 #: Called with the classes done and to be done.
 Advance = Callable[[int, int], None]
+
+
+class Tabled(Protocol):
+    """What a table needs of a problem (:class:`archsim.envs.dram.DramProblem`).
+
+    Attributes:
+        scenario: Named in errors.
+        trace: The requests.
+        measured: Metrics of the model, in order.
+        shipped: Those of the reference controller.
+        space: The designs.
+        designs: The simulator.
+    """
+
+    scenario: BaseScenario
+    trace: Trace
+    measured: tuple[str, ...]
+    shipped: Mapping[str, float]
+    space: DesignSpace
+
+    @property
+    def designs(self) -> ControllerProblem:
+        """The simulator."""
+
+    def content(self) -> dict[str, Any]:
+        """Plain data that decides every number of a design."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,7 +169,7 @@ class Table:
             raise InputError("not a table of designs, or one of another version", source=path)
         return table
 
-    def verify(self, problem: DramProblem, count: int = CHECKED, seed: int = 0) -> None:
+    def verify(self, problem: Tabled, count: int = CHECKED, seed: int = 0) -> None:
         """Simulate some designs anew, to see that the model still gives these numbers.
 
         Raises:
@@ -189,16 +215,16 @@ def cache_folder() -> Path:
     return (Path(base) if base else Path.home() / ".cache") / "archsim" / "tables"
 
 
-def table_path(problem: DramProblem, folder: Path | None = None) -> Path:
+def table_path(problem: Tabled, folder: Path | None = None) -> Path:
     """The file of a problem's table."""
     return (folder or cache_folder()) / f"controllers-{_digest_of(problem)[:20]}.npz"
 
 
-def _values_of(problem: DramProblem) -> dict[str, tuple[Any, ...]]:
+def _values_of(problem: Tabled) -> dict[str, tuple[Any, ...]]:
     return {parameter.name: tuple(parameter.values) for parameter in problem.space.parameters}
 
 
-def _digest_of(problem: DramProblem) -> str:
+def _digest_of(problem: Tabled) -> str:
     return digest(problem.content(), _values_of(problem))
 
 
@@ -211,7 +237,7 @@ def _columns(values: Mapping[str, Sequence[Any]], flat: np.ndarray) -> dict[str,
     return found
 
 
-def make_table(problem: DramProblem, path: Path, advance: Advance | None = None) -> Table:
+def make_table(problem: Tabled, path: Path, advance: Advance | None = None) -> Table:
     """The table of a problem's space, from its file or computed; a cut-off one is gone on with.
 
     Constraints of the space are not looked at: the table holds designs they exclude too.
@@ -267,7 +293,7 @@ def make_table(problem: DramProblem, path: Path, advance: Advance | None = None)
 
 
 def _classes(
-    problem: DramProblem, values: Mapping[str, Sequence[Any]], points: int
+    problem: Tabled, values: Mapping[str, Sequence[Any]], points: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """One policy vector a class, and the class of every design."""
     from archsim.models.dram.equivalence import canonical

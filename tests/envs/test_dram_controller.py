@@ -75,6 +75,25 @@ def test_every_encoding_reaches_every_part_of_the_space(encoding: str, controlle
         assert np.array_equal(space.from_action(action, encoding), design)
 
 
+def test_a_stack_of_eight_channels_is_a_memory_like_any_other() -> None:
+    scenario = changed(
+        memory="hbm2_2000_8gb_8ch", trace={"pattern": "mixed", "requests": 600, "seed": 4}
+    )
+    problem = DramProblem(scenario)
+    one = simulate(problem.memory, problem.trace, Policy())
+    assert problem.memory.structure.channels == 8
+    for name in ("time_s", "latency_s", "energy_j", "power_w", "bandwidth_bytes_per_s"):
+        assert problem.shipped[name] == pytest.approx(getattr(one, name), rel=1e-12)
+    # Every channel has a controller of the kind: less at a time than one channel would need.
+    narrow = DramProblem({**scenario, "memory": "hbm2_2000_8gb"})
+    assert problem.shipped["time_s"] < narrow.shipped["time_s"]
+    env = gym.make("archsim/DRAMController-v0", scenario="dram_hbm")
+    env.reset(seed=0)
+    _, _, _, _, info = env.step(env.action_space.sample())
+    assert np.isfinite(info["latency_s"])
+    env.close()
+
+
 def test_metrics_are_those_of_the_simulator(controllers: DramProblem) -> None:
     memory = load_spec("ddr3_1600_1gb_x8")
     found = simulate(memory, controllers.trace, Policy())
@@ -271,11 +290,6 @@ def test_the_digest_tells_what_decides_numbers(controllers: DramProblem) -> None
 def test_wrong_scenarios_are_refused_by_field(fields: dict, message: str) -> None:
     with pytest.raises(InputError, match=message):
         load_scenario(changed(**fields))
-
-
-def test_memories_of_many_channels_are_refused() -> None:
-    with pytest.raises(InputError, match="one channel"):
-        DramProblem(changed(memory="hbm2_2000_8gb_8ch_dramsim3"))
 
 
 def test_a_memory_file_without_energy_figures_gives_no_energy(tmp_path: Path) -> None:

@@ -28,18 +28,22 @@ def test_the_space_has_the_size_archgym_states():
     assert size == 28_311_552
 
 
-def test_a_batch_finds_what_single_simulations_find():
+HBM = load_spec("hbm2_2000_8gb_8ch")  # eight channels of two pseudo channels
+
+
+@pytest.mark.parametrize(("memory", "kind"), [(SPEC, "mixed"), (HBM, "mixed"), (HBM, "stream")])
+def test_a_batch_finds_what_single_simulations_find(memory, kind):
     rng = np.random.default_rng(3)
     columns = {
         name: [values[k] for k in rng.integers(0, len(values), 12)]
         for name, values in PARAMETERS.items()
     }
-    trace = pattern("mixed", 500, SPEC, seed=1)
-    many = Workbench(SPEC, trace).evaluate(policies(columns), (0.5, 1.0))
+    trace = pattern(kind, 500, memory, seed=1)
+    many = Workbench(memory, trace).evaluate(policies(columns), (0.5, 1.0))
     for k in range(12):
         row = {name: values[k] for name, values in columns.items()}
         one = simulate(
-            SPEC,
+            memory,
             trace,
             Policy(
                 page=row["PagePolicy"],
@@ -59,7 +63,7 @@ def test_a_batch_finds_what_single_simulations_find():
         assert many.latency_s[k] == pytest.approx(one.latency_s, rel=1e-12)
         waits = np.sort(one.end - one.begin)
         assert many.tail_latency_s[k] == pytest.approx(
-            np.array([waits[249], waits[499]]) * SPEC.clock_ps * 1e-12
+            np.array([waits[249], waits[499]]) * memory.clock_ps * 1e-12
         )
         assert many.row_hits[k] == one.row_hits
 

@@ -33,6 +33,7 @@ from archsim.models.dram.layout import (
     NONE,
     NUM_COMMANDS,
     P_REFRESH,
+    R_END,
     R_SIZE,
     RANK_SIZE,
 )
@@ -171,44 +172,54 @@ def designs(
     row,
     address,
     links,
+    starts,
     quantiles,
 ):
-    """Many controllers on one trace.
+    """Many controllers on one trace; its channels work on their own.
 
     Args:
         policies: int64[N, P_SIZE].
+        arrival, write, bank_of, row, address: Requests, sorted by channel.
+        links: Those of each channel's requests (:func:`chains`), one after another, int32[3 n].
+        starts: First request of every channel, and the number of requests, int64[channels + 1].
         quantiles: Shares of the requests, float64[Q].
 
     Returns:
-        Results int64[N, R_SIZE], counts int64[N, ranks, RANK_SIZE], and the latencies that the
-        given shares of the requests do not exceed, int64[N, Q].
+        Results int64[N, R_SIZE], counts int64[N, channels, ranks, RANK_SIZE], and the latencies
+        that the given shares of the requests do not exceed, int64[N, Q].
     """
-    count = policies.shape[0]
+    count, channels = policies.shape[0], starts.size - 1
     results = np.zeros((count, R_SIZE), np.int64)
-    counts = np.zeros((count, device[D_RANKS], RANK_SIZE), np.int64)
+    counts = np.zeros((count, channels, device[D_RANKS], RANK_SIZE), np.int64)
     tails = np.zeros((count, quantiles.size), np.int64)
     for k in prange(count):
         begin = np.empty(arrival.size, np.int64)
         back = np.empty(arrival.size, np.int64)
         log = np.empty((0, 5), np.int64)
-        result, one = channel(
-            policies[k],
-            device,
-            tables,
-            length,
-            bus_of,
-            arrival,
-            write,
-            bank_of,
-            row,
-            address,
-            links,
-            begin,
-            back,
-            log,
-        )
-        results[k] = result
-        counts[k] = one
+        for c in range(channels):
+            a, b = starts[c], starts[c + 1]
+            if a == b:
+                continue
+            result, one = channel(
+                policies[k],
+                device,
+                tables,
+                length,
+                bus_of,
+                arrival[a:b],
+                write[a:b],
+                bank_of[a:b],
+                row[a:b],
+                address[a:b],
+                links[3 * a : 3 * b].reshape(3, b - a),
+                begin[a:b],
+                back[a:b],
+                log,
+            )
+            for j in range(R_SIZE):
+                both = max(results[k, j], result[j]) if j == R_END else results[k, j] + result[j]
+                results[k, j] = both
+            counts[k, c] = one
         if quantiles.size:
             latency = np.sort(back - begin)
             for q in range(quantiles.size):

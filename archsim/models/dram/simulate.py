@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -324,13 +325,15 @@ def _one_channel(
 class Workbench:
     """A memory and a trace made ready for many controllers.
 
+    Channels work on their own, as under :func:`simulate`.
+
     Args:
-        spec: The memory, of one channel.
+        spec: The memory.
         trace: The requests.
         mapping, wrap: As in :func:`simulate`.
 
     Raises:
-        InputError: More than one channel, or an address outside the memory.
+        InputError: An address outside the memory.
     """
 
     def __init__(
@@ -338,19 +341,19 @@ class Workbench:
     ) -> None:
         from archsim.models.dram import batch
 
-        if spec.structure.channels != 1:
-            raise InputError(
-                "designs are compared on one channel",
-                source=spec.name,
-                field="structure.channels",
-                found=spec.structure.channels,
-                expected="1",
-            )
         self.spec, self.trace = spec, trace
         where = decode(trace.address, spec, mapping, wrap)
-        self._bank, self._row = where.bank, where.row
+        order = np.argsort(where.channel, kind="stable")
+        self._starts = np.searchsorted(where.channel[order], np.arange(spec.structure.channels + 1))
+        made = (trace.arrival, trace.write, where.bank, where.row, trace.address)
+        self._requests = tuple(np.ascontiguousarray(part[order]) for part in made)
         self._compiled = compiled(spec)
-        self._links = batch.chains(where.bank, where.row, trace.write, spec.structure.banks)
+        _, write, bank, row, _ = self._requests
+        links = [
+            batch.chains(bank[a:b], row[a:b], write[a:b], spec.structure.banks).ravel()
+            for a, b in itertools.pairwise(self._starts.tolist())
+        ]
+        self._links = np.concatenate(links)
 
     def evaluate(self, policies: np.ndarray, shares: Sequence[float] = ()) -> DesignResults:
         """Serve the trace with each controller.
@@ -361,26 +364,25 @@ class Workbench:
         """
         from archsim.models.dram import batch
 
-        c, t = self._compiled, self.trace
+        c = self._compiled
         results, counts, tails = batch.designs(
             np.ascontiguousarray(policies, np.int64),
             c.device,
             c.tables,
             c.length,
             c.bus_of,
-            t.arrival,
-            t.write,
-            self._bank,
-            self._row,
-            t.address,
+            *self._requests,
             self._links,
+            self._starts,
             np.asarray(shares, float),
         )
         second = self.spec.clock_ps * 1e-12
         time = results[:, L.R_END] * second
         parts = np.full((len(policies), len(PARTS)), np.nan)
         if self.spec.currents is not None or self.spec.per_bit is not None:
-            parts = energies_j(self.spec, counts, results[:, L.R_END])
+            # Idle channels are charged their standby power.
+            ends = np.broadcast_to(results[:, L.R_END, None], counts.shape[:2])
+            parts = energies_j(self.spec, counts, ends).sum(1)
         energy = parts.sum(-1)
         return DesignResults(
             time_s=time,
@@ -388,9 +390,9 @@ class Workbench:
             tail_latency_s=tails * second,
             energy_j=energy,
             energy_parts_j=parts,
-            bandwidth_bytes_per_s=len(t) * self.spec.structure.burst_bytes / time,
+            bandwidth_bytes_per_s=len(self.trace) * self.spec.structure.burst_bytes / time,
             power_w=energy / time,
             row_hits=results[:, L.R_ROW_HITS],
-            commands=counts.sum(1)[:, : len(L.COMMANDS)],
+            commands=counts.sum((1, 2))[:, : len(L.COMMANDS)],
             refreshed=policies[:, L.P_REFRESH] != 0,
         )
