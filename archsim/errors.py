@@ -20,7 +20,7 @@ def _meant(found: object, expected: str) -> str:
     import difflib
     import re
 
-    names = re.findall(r"[\w.+-]*\w", expected)
+    names = re.findall(r"[\w./+-]*\w", expected)
     if not isinstance(found, str) or not 2 < len(found) < 100 or len(names) < 3:
         return ""
     near = difflib.get_close_matches(found, names, 1, 0.7)

@@ -102,6 +102,8 @@ def main(arguments: list[str] | None = None) -> int:
         app(args=arguments, prog_name="archsim")
     except SystemExit as end:
         # The command line parser ends with a status, or with a message of its own.
+        if end.code == INTERRUPTED:
+            print("\ninterrupted", file=sys.stderr)
         return end.code if isinstance(end.code, int) else int(end.code is not None)
     except KeyboardInterrupt:
         print("\ninterrupted", file=sys.stderr)
