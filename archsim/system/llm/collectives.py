@@ -17,6 +17,7 @@ memory (``staged``).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -288,11 +289,8 @@ def _over_nodes(
     step = net.latency + PROXY_S
     inside = np.maximum(near.latency - CALIBRATED_LATENCY_S, 0.0)
     ends = [time(end, inner, held, near, inside) for end in ("reduce_scatter", "all_gather")]
-    found = []
-    for way in ("ring", "tree"):
-        middle = time(way, outer, held / inner, net, step)
-        parts = [middle, *ends]
-        found.append((sum(p.latency_s for p in parts), sum(p.energy_j for p in parts)))
+    across = (time(way, outer, held / inner, net, step) for way in ("ring", "tree"))
+    found = [_together([middle, *ends]) for middle in across]
     # one ring: two of its steps leave each node, through the port of one of its devices or another
     kernel = constants.kernel("collective")
     bulk = max(kernel["simple_efficiency"], kernel["medium_efficiency"])
@@ -305,15 +303,20 @@ def _over_nodes(
     carried = 16.0 * (all_of_them - 1.0) / all_of_them / inner * held * net.energy
     found.append((ring.latency_s, ring.energy_j + np.nan_to_num(carried)))
     if net.reduces:  # nodes hand each byte over once, beside the sums inside
-        within = [time("switch", inner, held, near, inside)] if near.reduces else ends
+        sums = [time("switch", inner, held, near, inside)] if near.reduces else ends
+        within, energy = _together(sums)
         out = held / inner / (net.bandwidth * RAIL_EFFICIENCY)
-        most = np.maximum(sum(p.latency_s for p in within), out + kernel["start_s"])
+        most = np.maximum(within, out + kernel["start_s"])
         handed = np.nan_to_num(16.0 * held / inner * net.energy)
-        energy = sum(p.energy_j for p in within) + handed
-        found.append((most + SHARP_S + 2.0 * net.latency, energy))
+        found.append((most + SHARP_S + 2.0 * net.latency, energy + handed))
     best = np.argmin([seconds for seconds, _ in found], axis=0)
     seconds, joules = (np.choose(best, values) for values in zip(*found, strict=True))
     return seconds, joules
+
+
+def _together(parts: Sequence[GpuCost]) -> tuple[Floats, Floats]:
+    """Seconds and joules of one after the other."""
+    return np.sum([p.latency_s for p in parts], axis=0), np.sum([p.energy_j for p in parts], axis=0)
 
 
 def _library(
