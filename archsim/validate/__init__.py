@@ -20,7 +20,8 @@ COMPARISONS = {
     "eyeriss": "AlexNet beside the Eyeriss chip",
     "mapper": "mappings of little effort beside those of much",
     "dram": "cycles, latencies, row hits, energy beside DRAMSys, DRAMsim3 and Ramulator",
-    "gpu": "kernels beside measured A100 and H100; --calibrate [KERNEL] --out FILE fits again",
+    "gpu": "kernels beside measured A100 and H100; --calibrate [KERNEL] --out FILE fits again,"
+    " --folds [KERNEL] fits to all folds of the shapes but one",
     "pim": "the closed form of kernels in memory beside the command level",
     "papers": "published figures of language-model systems",
     "workloads": "MACs and parameters beside published figures",

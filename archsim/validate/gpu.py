@@ -17,8 +17,8 @@ from archsim.models.gpu import (
     load_constants,
 )
 from archsim.models.gpu.vector import eager_s
-from archsim.validate.gpu_data import Measured, read_csv
-from archsim.validate.gpu_fit import FIXED, calibrate_all
+from archsim.validate.gpu_data import FOLDS, SPLITS, Measured, read_csv
+from archsim.validate.gpu_fit import FIXED, calibrate_all, cross_validate
 from archsim.validate.gpu_sets import all_sets
 from archsim.validate.references import references, table
 
@@ -37,6 +37,15 @@ def errors(measured: Measured, constants: object = None) -> np.ndarray:
     return measured.predict(constants, rows) / measured.latency_s - 1  # type: ignore[arg-type]
 
 
+def fold_means(one: Measured, size: np.ndarray) -> np.ndarray:
+    """Mean relative error in every fold of every split by shape, float64[splits x folds]."""
+    means = []
+    for split in range(SPLITS):
+        folds = one.folds(split)
+        means += [size[folds == fold].mean() for fold in range(FOLDS) if (folds == fold).any()]
+    return np.array(means)
+
+
 def summary(sets: Sequence[Measured]) -> tuple[list[tuple[object, ...]], bool]:
     """Rows of the table, and whether every target is met."""
     rows: list[tuple[object, ...]] = []
@@ -47,6 +56,10 @@ def summary(sets: Sequence[Measured]) -> tuple[list[tuple[object, ...]], bool]:
         back = size[one.held] if one.held.any() else size
         fitted = f"{size[~one.held].mean():.1%}" if one.calibrated else "-"
         worst = int(size.argmax())
+        spread = "-"
+        if one.calibrated:
+            means = fold_means(one, size)
+            spread = f"{means.mean():.1%} ({means.max():.1%})"
         verdict = ""
         if one.target is not None:
             good = back.mean() <= one.target
@@ -55,14 +68,14 @@ def summary(sets: Sequence[Measured]) -> tuple[list[tuple[object, ...]], bool]:
         rows.append((
             one.operator, one.device, one.source, len(size), fitted, len(back),
             f"{back.mean():.1%}", f"{np.median(back):.1%}", f"{np.quantile(back, 0.9):.0%}",
-            f"{signed[worst]:+.0%}", one.describe(worst), verdict,
+            spread, f"{signed[worst]:+.0%}", one.describe(worst), verdict,
         ))  # fmt: skip
     return rows, met
 
 
 HEADS = (
     "operator", "device", "data", "rows", "fitted MAPE", "held out", "MAPE", "median", "p90",
-    "worst", "its shape", "target",
+    "other splits", "worst", "its shape", "target",
 )  # fmt: skip
 
 
@@ -178,29 +191,39 @@ def _left_out(sets: Sequence[Measured]) -> None:
     print(table(heads, rows))
 
 
-def validate_gpu(calibrate: object = False, out: object = None) -> bool:
+def validate_gpu(calibrate: object = False, out: object = None, folds: object = False) -> bool:
     """Print the tables; True if every target is met.
 
     Args:
         calibrate: Fit the constants again first: True for all kernels, or the name of one.
         out: File the fitted constants are written to.
+        folds: Fit to all folds but one, for every fold, and print the errors on the one left out:
+            True for all kernels, or the name of one. Takes minutes a kernel.
 
     Raises:
         InputError: There is no kernel of this name.
     """
     sets = all_sets()
-    if calibrate:
+    for option, wanted in (("calibrate", calibrate), ("folds", folds)):
+        if not wanted:
+            continue
         kernels = {one.kernel for one in sets if one.calibrated}
-        if calibrate is not True and calibrate not in kernels:
+        if wanted is not True and wanted not in kernels:
             raise InputError(
-                "no such kernel", field="--calibrate", found=calibrate,
+                "no such kernel", field=f"--{option}", found=wanted,
                 expected=", ".join(sorted(kernels)),
             )  # fmt: skip
-        calibrate_all(sets, None if calibrate is True else str(calibrate), out)
+        kernel = None if wanted is True else str(wanted)
+        if option == "folds":
+            cross_validate(sets, kernel)
+        else:
+            calibrate_all(sets, kernel, out)
         return True
     print(
         "GPU kernels beside measured ones. fitted MAPE: on the shapes the constants were fitted to;"
-        "\nthe other figures: on the shapes held back (all rows where nothing was fitted)."
+        "\nthe other figures: on the shapes held back (all rows where nothing was fitted). other"
+        f"\nsplits: mean (worst) of {SPLITS} splits of the shapes into {FOLDS} folds, constants as"
+        " shipped."
     )
     rows, met = summary(sets)
     print(table(HEADS, rows))

@@ -26,8 +26,8 @@ from archsim.validate.references import references
 Floats = NDArray[np.float64]
 Table = dict[str, NDArray]
 Predict = Callable[[GpuConstants | None, NDArray], Floats]
-#: Every fifth shape is held back from calibration.
-FOLDS = 5
+#: Every fifth shape is held back from calibration; other splits by shape that are tried beside it.
+FOLDS, SPLITS = 5, 3
 #: (experts on the device, width) with a configuration for A100 SXM 80 GB in vLLM 0.14
 #: (``fused_moe/configs``), as far as they occur in the data.
 TUNED = {
@@ -47,7 +47,8 @@ class Measured:
         target: Mean relative error to reach on what is held back; None: for information.
         shapes: Columns that describe a row, for the worst one.
         latency_s: Measured.
-        held: Rows held back from calibration.
+        code: A small number for the shape of every row, which decides its fold; None: nothing was
+            fitted to these rows.
         predict: Latency of some rows (indices) with given constants.
         calibrated: Its other rows are what the constants are fitted to.
     """
@@ -59,9 +60,23 @@ class Measured:
     target: float | None
     shapes: Table
     latency_s: Floats
-    held: NDArray[np.bool_]
+    code: NDArray[np.int64] | None
     predict: Predict
     calibrated: bool = True
+
+    @property
+    def held(self) -> NDArray[np.bool_]:
+        """Rows held back from calibration: the first fold of the first split."""
+        return self.folds() == 0
+
+    def folds(self, split: int = 0) -> NDArray[np.int64]:
+        """Fold of every row in one of several splits by shape; rows of a shape fall together."""
+        if self.code is None:
+            return np.zeros(len(self.latency_s), np.int64)
+        if split == 0:
+            return self.code % FOLDS
+        order = np.random.default_rng(split).permutation(int(self.code.max()) + 1)
+        return order[self.code] % FOLDS
 
     def describe(self, row: int) -> str:
         """Shape of one row."""
@@ -104,14 +119,14 @@ def read_csv(path: Path) -> Table:
     return columns
 
 
-def held_back(*columns: NDArray) -> NDArray[np.bool_]:
-    """Every fifth shape, chosen by a hash of its columns: all rows of a shape fall together."""
+def shape_code(*columns: NDArray) -> NDArray[np.int64]:
+    """One of 97 numbers for the shape in every row; rows of a shape have the same."""
     primes = (7919, 104729, 131, 31, 17)
-    code = sum(
+    whole = sum(
         (np.asarray(c).astype(np.int64) * p for c, p in zip(columns, primes, strict=False)),
         start=np.zeros(len(columns[0]), np.int64),
     )
-    return code % 97 % FOLDS == 0
+    return whole % 97
 
 
 def _take(table: Table, rows: NDArray) -> Table:
@@ -160,7 +175,7 @@ def gemm_sets(device: str) -> list[Measured]:
             0.07 if dtype == "bf16" else None,
             {x: t[x] for x in "mnk"},
             latency,
-            held_back(t["n"], t["k"]),
+            shape_code(t["n"], t["k"]),
             predict,
             name != "fp8_block",
         )
@@ -220,12 +235,8 @@ def _attention_shapes(t: Table) -> Table:
     }  # fmt: skip
 
 
-def _attention_fold(t: Table) -> NDArray[np.bool_]:
-    code = (
-        t["batch_size"] * 131 + t["num_heads"] * 7919 + t["num_key_value_heads"] * 104729
-        + t["head_dim"] * 31
-    )  # fmt: skip
-    return code % 97 % FOLDS == 0
+def _attention_code(t: Table) -> NDArray[np.int64]:
+    return shape_code(t["num_heads"], t["num_key_value_heads"], t["batch_size"], t["head_dim"])
 
 
 def _by_format(t: Table, rows: NDArray, run: Callable[[NDArray, str, str], Floats]) -> Floats:
@@ -257,7 +268,7 @@ def _prefill_set(device: str, t: Table, kind: str) -> Measured:
     return Measured(
         _named("prefill", kind), device, "prefill",
         f"aiconfigurator, {_generation(device)}", None if kind else 0.12, _attention_shapes(t),
-        t["latency"] * 1e-3, _attention_fold(t), predict, not kind,
+        t["latency"] * 1e-3, _attention_code(t), predict, not kind,
     )  # fmt: skip
 
 
@@ -289,7 +300,7 @@ def _decode_set(device: str, t: Table, kind: str) -> Measured:
     return Measured(
         _named("prefill" if kind == "one token" else "decode", kind), device, "decode",
         f"aiconfigurator, {_generation(device)}", None if kind else 0.12, _attention_shapes(t),
-        t["latency"] * 1e-3, _attention_fold(t), predict, not kind,
+        t["latency"] * 1e-3, _attention_code(t), predict, not kind,
     )  # fmt: skip
 
 
@@ -340,7 +351,7 @@ def latent_sets(device: str) -> list[Measured]:
                 None,
                 shapes,
                 t["latency"] * 1e-3,
-                np.ones(len(t["isl"]), bool),
+                None,
                 predict,
                 False,
             )
@@ -418,13 +429,10 @@ def _moe_set(device: str, name: str, t: Table, figures: Table) -> Measured:
     shapes = {"tokens": t["num_tokens"], "hidden": t["hidden_size"], "inter": inner,
               "experts": t["num_experts"], "top_k": t["topk"], "ep": t["moe_ep_size"],
               "law": t["distribution"]}  # fmt: skip
-    code = (
-        t["hidden_size"] * 131 + (inner * 7919).astype(int) + t["num_experts"] * 104729
-        + t["topk"] * 31 + t["moe_ep_size"] * 17
-    )  # fmt: skip
+    code = shape_code(inner, t["num_experts"], t["hidden_size"], t["topk"], t["moe_ep_size"])
     kernel = {"bfloat16": "moe", "fp8": "moe_8bit", "fp8_block": "moe_8bit_block"}.get(name, "moe")
     return Measured(
         f"MoE {name}", device, kernel, f"aiconfigurator, {_generation(device)}",
         None if name == "w4a16_mxfp4" else 0.15, shapes, t["latency"] * 1e-3,
-        code % 97 % FOLDS == 0, predict, name != "w4a16_mxfp4",
+        code, predict, name != "w4a16_mxfp4",
     )  # fmt: skip

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import yaml
+from numpy.typing import NDArray
 
 from archsim.models.gpu.constants import GpuConstants, constants_file, load_constants
-from archsim.validate.gpu_data import Measured
+from archsim.validate.gpu_data import FOLDS, Measured
 from archsim.validate.references import table
 
 #: Constants that say what a kernel is rather than how fast it runs.
@@ -34,11 +35,27 @@ def _bounds(name: str, value: float) -> tuple[float, float]:
     return value / SPAN, max(high, value / SPAN * 1.01)
 
 
-def fit_kernel(sets: Sequence[Measured], generation: str, kernel: str) -> GpuConstants:
-    """Constants with one kernel's values fitted to the rows not held back.
+def fit_kernel(
+    sets: Sequence[Measured],
+    generation: str,
+    kernel: str,
+    *,
+    out_of: Callable[[Measured], NDArray[np.bool_]] = lambda one: one.held,
+    anew: bool = False,
+    generations: int = GENERATIONS,
+) -> GpuConstants:
+    """Constants with one kernel's values fitted to some rows.
 
-    A population search (SciPy's differential evolution, on logarithms, started at the shipped
-    values) over a sample of the rows; tile shapes stay.
+    A population search (SciPy's differential evolution, on logarithms) over a sample of the rows;
+    tile shapes stay.
+
+    Args:
+        sets: Measurements.
+        generation: Whose constants.
+        kernel: Which.
+        out_of: Rows that are left out; default those held back.
+        anew: Do not start at the shipped values, which have seen other rows.
+        generations: Of the search.
     """
     from scipy.optimize import differential_evolution
 
@@ -48,7 +65,7 @@ def fit_kernel(sets: Sequence[Measured], generation: str, kernel: str) -> GpuCon
     rng = np.random.default_rng(SEED)
     samples = []
     for one in sets:
-        rows = np.flatnonzero(~one.held)
+        rows = np.flatnonzero(~out_of(one))
         samples.append((one, np.sort(rng.permutation(rows)[: ROWS // len(sets) + 1])))
     limits = np.log([_bounds(name, values[name]) for name in names])
 
@@ -64,20 +81,68 @@ def fit_kernel(sets: Sequence[Measured], generation: str, kernel: str) -> GpuCon
 
     start = np.clip(np.log([values[n] for n in names]), limits[:, 0], limits[:, 1])
     result = differential_evolution(
-        loss, limits, x0=start, maxiter=GENERATIONS, popsize=4, seed=SEED, polish=False, tol=0
-    )
-    return constants(result.x if result.fun <= loss(start) else start)
+        loss, limits, x0=None if anew else start, maxiter=generations, popsize=4, seed=SEED,
+        polish=False, tol=0,
+    )  # fmt: skip
+    return constants(result.x if anew or result.fun <= loss(start) else start)
 
 
-def calibrate_all(sets: Sequence[Measured], kernel: str | None, out: object = None) -> None:
-    """Fit all kernels, or one; print the errors before and after, write the file if asked."""
+def _groups(sets: Sequence[Measured], kernel: str | None) -> dict[tuple[str, str], list[Measured]]:
+    """What constants are fitted to together, by generation and kernel."""
     groups: dict[tuple[str, str], list[Measured]] = defaultdict(list)
     for one in sets:
         if one.calibrated and kernel in (None, one.kernel):
             groups[OF_DEVICE[one.device], one.kernel].append(one)
+    return groups
+
+
+def cross_validate(
+    sets: Sequence[Measured],
+    kernel: str | None,
+    *,
+    splits: int = 1,
+    generations: int = GENERATIONS,
+) -> NDArray[np.float64]:
+    """Errors on every fold of the shapes of constants fitted anew to the other folds.
+
+    Prints the mean and the worst fold of each group beside the shipped constants' error there.
+
+    Returns:
+        Mean relative errors, float64[groups, splits x folds].
+    """
+    rows, found = [], []
+    for (generation, name), members in _groups(sets, kernel).items():
+        own, errors = load_constants(generation), []
+        shipped = []
+        for split in range(splits):
+            for fold in range(FOLDS):
+                held = {id(one): one.folds(split) == fold for one in members}
+                if not any(mask.any() for mask in held.values()):
+                    continue
+                fitted = fit_kernel(
+                    members, generation, name, out_of=lambda one, held=held: held[id(one)],
+                    anew=True, generations=generations,
+                )  # fmt: skip
+                for constants, into in ((fitted, errors), (own, shipped)):
+                    sizes = [
+                        np.abs(one.predict(constants, r) / one.latency_s[r] - 1)
+                        for one in members
+                        if len(r := np.flatnonzero(held[id(one)]))
+                    ]
+                    into.append(float(np.concatenate(sizes).mean()))
+        found.append(errors)
+        rows.append((name, generation, len(errors), f"{np.mean(errors):.1%}",
+                     f"{np.max(errors):.1%}", f"{np.mean(shipped):.1%}"))  # fmt: skip
+    print("Constants fitted anew to all folds of the shapes but one, errors on that one")
+    print(table(("kernel", "generation", "folds", "mean", "worst", "shipped, mean"), rows))
+    return np.array(found)
+
+
+def calibrate_all(sets: Sequence[Measured], kernel: str | None, out: object = None) -> None:
+    """Fit all kernels, or one; print the errors before and after, write the file if asked."""
     written = constants_file().model_dump(mode="json")
     rows = []
-    for (generation, name), members in groups.items():
+    for (generation, name), members in _groups(sets, kernel).items():
         fitted = fit_kernel(members, generation, name)
         shipped = load_constants(generation)
 

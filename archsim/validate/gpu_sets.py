@@ -6,7 +6,6 @@ import numpy as np
 
 from archsim.models.gpu import eager_s, evaluate_collective, evaluate_gemm, gpu_device
 from archsim.validate.gpu_data import (
-    FOLDS,
     Measured,
     attention_sets,
     gemm_sets,
@@ -77,10 +76,9 @@ def _collective(gpu, name, source, target, members, size, latency, fitted, algor
         return out
 
     code = np.round(np.log2(np.maximum(size, 1))).astype(int) * 7 + members.astype(int) * 3
-    held = code % FOLDS == 0 if fitted else np.ones(len(size), bool)
     return Measured(
         kind.replace("_", "-"), gpu.name, "collective", source, target,
-        {"members": members, "bytes": size}, latency, held, predict, fitted,
+        {"members": members, "bytes": size}, latency, code if fitted else None, predict, fitted,
     )  # fmt: skip
 
 
@@ -121,7 +119,7 @@ def _products(name, device, source, m, n, k, latency, dtype) -> Measured:
 
     return Measured(
         name, device, "gemm", source, None, {"m": m, "n": n, "k": k}, latency,
-        np.ones(len(m), bool), predict, False,
+        None, predict, False,
     )  # fmt: skip
 
 

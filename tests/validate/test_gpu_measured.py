@@ -47,9 +47,17 @@ def test_what_was_held_back_is_predicted(device):
 def test_shapes_fall_together():
     sizes = np.array([32, 64, 128, 256, 512, 768, 1024, 3072, 4096, 8192, 65536])
     n, k = np.repeat(sizes, 33), np.tile(np.repeat(sizes, 3), 11)
-    held = gpu_data.held_back(n, k)
-    assert (held.reshape(-1, 3) == held.reshape(-1, 3)[:, :1]).all()
-    assert 0 < held.mean() < 0.5
+    one = gpu_data.Measured(
+        "", "a100", "gemm", "", None, {}, np.ones(n.size), gpu_data.shape_code(n, k), None
+    )  # fmt: skip
+    splits = [one.folds(split) for split in range(3)]
+    for folds in splits:
+        assert (folds.reshape(-1, 3) == folds.reshape(-1, 3)[:, :1]).all()
+        assert set(folds.tolist()) == set(range(gpu_data.FOLDS))
+    assert (splits[0] != splits[1]).any()
+    assert (one.held == (splits[0] == 0)).all()
+    unfitted = gpu_data.Measured("", "a100", "gemm", "", None, {}, np.ones(3), None, None)
+    assert unfitted.held.all()
 
 
 def _made_up(constants) -> gpu_data.Measured:
@@ -64,7 +72,7 @@ def _made_up(constants) -> gpu_data.Measured:
 
     return gpu_data.Measured(
         "add", "a100", "vector", "made up", 0.1, {"elements": elements},
-        predict(truth, np.arange(60)), np.arange(60) % 5 == 0, predict,
+        predict(truth, np.arange(60)), np.arange(60), predict,
     )  # fmt: skip
 
 
@@ -74,6 +82,18 @@ def test_calibration_finds_constants_it_did_not_start_from():
     assert fitted.kernel("vector")["launch_s"] == pytest.approx(4e-6, rel=0.05)
     assert fitted.kernel("vector")["memory_efficiency"] == pytest.approx(0.6, rel=0.05)
     assert np.abs(gpu.errors(one, fitted)).max() < 0.05
+
+
+def test_folds_are_left_out_one_by_one(capsys):
+    """Rows that constants explain exactly are explained on the fold left out too."""
+    one = _made_up({"launch_s": 4e-6, "memory_efficiency": 0.6})
+    found = gpu_fit.cross_validate([one], "vector", generations=15)
+    assert found.shape == (1, gpu_data.FOLDS)
+    assert found.max() < 0.1
+    shipped = np.abs(gpu.errors(one)).mean()
+    assert found.mean() < 0.3 * shipped
+    assert f"{shipped:.1%}" in capsys.readouterr().out
+    assert gpu.fold_means(one, np.arange(60.0)).shape == (gpu_data.SPLITS * gpu_data.FOLDS,)
 
 
 def test_the_table_shows_a_miss_as_a_miss():
