@@ -52,9 +52,10 @@ STAGED_US, STAGED_GB_PER_S = 40.06, 28.0
 PROMPT, OUTPUT = 1024, 512
 
 SLOW = (
-    "their prompts reach 380 of 989 TFLOPS at any batch: their products are slower than those we "
-    "are calibrated on, their attention copies each KV head for its 8 queries, every GPU has all "
-    "of the last layer; a ladder hides half of their sums at batch 4 and 64, a fifth at batch 1"
+    "their prompts reach 360 to 400 of 989 TFLOPS at any batch: PyTorch's products are slower than "
+    "those we are calibrated on (by 12 to 18 % in Vidur's profile, too), their attention copies "
+    "each KV head for its 8 queries, every GPU has all of the last layer; a ladder hides half of "
+    "their sums at batch 4 and 64, a fifth at batch 1"
 )
 TRACED = (
     "a trace's share, with the wait for the slowest GPU; by the authors' own logs, with and "

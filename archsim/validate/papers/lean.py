@@ -10,8 +10,9 @@ from archsim.validate.papers.row import EXACT, Row
 from archsim.workload import load_model
 
 NARROW = (
-    "one SM reads faster than its share of the memory's bandwidth, so that idle SMs in a last wave "
-    "cost less than waves say; the paper's shapes are not known"
+    "one SM of an A100 reads about 1.3 times its share of the memory's bandwidth (the calibrated "
+    "kernel: a tile of 32 KB in 1.4 us), so that idle SMs in a last wave cost less than waves say; "
+    "the paper's shapes are not known"
 )
 
 
