@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -211,3 +212,42 @@ def load_yaml(path: str | Path, model: type[Model]) -> Model:
         InputError: The file cannot be read, is no YAML, or does not fit the model.
     """
     return validate(parse_yaml(read_text(path), path), model, path)
+
+
+class Shelf(Generic[Model]):
+    """YAML files of one kind that archsim ships, beside those a user names.
+
+    Args:
+        folder: Where the shipped ones lie, each under its name.
+        model: What they are read into.
+        what: Their kind, for errors.
+    """
+
+    def __init__(self, folder: Path, model: type[Model], what: str) -> None:
+        self.folder, self.model, self.what = folder, model, what
+        self.names = cache(self._names)
+        self._shipped = cache(self._read)
+
+    def _names(self) -> tuple[str, ...]:
+        return tuple(sorted(path.stem for path in self.folder.glob("*.yaml")))
+
+    def _read(self, name: str) -> Model:
+        return load_yaml(self.folder / f"{name}.yaml", self.model)
+
+    def load(self, name: str | Path | dict[str, Any]) -> Model:
+        """One by the name of a shipped file, by path of a YAML file, or from plain data.
+
+        Raises:
+            InputError: There is none, or a field is wrong.
+        """
+        if isinstance(name, dict):
+            return validate(name, self.model)
+        if str(name) in self.names():
+            return self._shipped(str(name))
+        if Path(name).suffix in {".yaml", ".yml"}:
+            return load_yaml(name, self.model)
+        raise InputError(
+            f"no such {self.what}",
+            found=str(name),
+            expected=f"{', '.join(self.names())}, or a .yaml file",
+        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -25,6 +26,9 @@ Out = Annotated[
     Path | None, typer.Option("--out", "-o", help="Picture to draw: .png, .pdf or .svg.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Vectors = Annotated[int, typer.Option("--m", min=1, help="Vectors (tokens).")]
+Outputs = Annotated[int, typer.Option("--n", min=1, help="Outputs.")]
+Elements = Annotated[int, typer.Option("--k", min=1, help="Elements of a vector.")]
 
 BATCHES = "1,2,4,8,16,32,64,128,256,512"
 CONTEXTS = "256,512,1024,2048,4096,8192,16384,32768"
@@ -67,11 +71,38 @@ def _table(heads: list[str], rows: list[list[str]], title: str) -> None:
     Console(width=140).print(table)
 
 
-def _machine(name: str, plan: str | None) -> tuple[Any, str]:
+@dataclass(frozen=True)
+class _Laid:
+    """A workload on a machine under a plan, as every table, picture and document names it."""
+
+    workload: str
+    machine: Any
+    plan: str
+
+    @property
+    def title(self) -> str:
+        return f"{self.workload} on {self.machine.name}, plan {self.plan}"
+
+    @property
+    def data(self) -> dict[str, Any]:
+        return {"workload": self.workload, "machine": self.machine.name, "plan": self.plan}
+
+
+def _laid(workload: str, machine: str, plan: str | None) -> _Laid:
     from archsim.hardware import load_machine
 
-    found = load_machine(name)
-    return found, plan or f"tp{found.instances()}"
+    found = load_machine(machine)
+    return _Laid(workload, found, plan or f"tp{found.instances()}")
+
+
+def _draw(plot: str, out: Path | None, quiet: bool, *what: Any) -> None:
+    """Draw a picture of ``archsim.explore.pim_plots``, if one is asked for."""
+    if out is not None:
+        from archsim.explore import pim_plots
+
+        getattr(pim_plots, plot)(*what)
+        if not quiet:
+            typer.echo(f"wrote {out}")
 
 
 @pim.command()
@@ -110,9 +141,9 @@ def products(as_json: Json = False) -> None:
 @pim.command()
 def kernel(
     product: Annotated[str, typer.Argument(help="Shipped product, or a file.")],
-    m: Annotated[int, typer.Option("--m", min=1, help="Vectors (tokens).")] = 1,
-    n: Annotated[int, typer.Option("--n", min=1, help="Outputs.")] = 4096,
-    k: Annotated[int, typer.Option("--k", min=1, help="Elements of a vector.")] = 4096,
+    m: Vectors = 1,
+    n: Outputs = 4096,
+    k: Elements = 4096,
     log: Annotated[
         Path | None, typer.Option("--log", help="CSV file for every command of a channel.")
     ] = None,
@@ -187,14 +218,15 @@ def map_(
 
     from archsim.system.llm.offload import by_operation, gains, placements
 
-    found, laid = _machine(machine, plan)
+    laid = _laid(workload, machine, plan)
+    found = laid.machine
     batches, contexts = _numbers(batch, "--batch"), _numbers(context, "--context")
     b, c = (a.ravel() for a in np.meshgrid(batches, contexts, indexing="ij"))
-    placed = by_operation(placements(workload, found, batch=b, context=c, plan=laid))
-    whole = gains(workload, found, batches, contexts, plan=laid)
+    placed = by_operation(placements(workload, found, batch=b, context=c, plan=laid.plan))
+    whole = gains(workload, found, batches, contexts, plan=laid.plan)
     if as_json:
         _print({
-            "workload": workload, "machine": found.name, "plan": laid, "batch": b.tolist(),
+            **laid.data, "batch": b.tolist(),
             "context": c.tolist(), "speed": whole.speed[0].ravel().tolist(),
             "energy": whole.energy[0].ravel().tolist(), "fits": whole.fits[0].ravel().tolist(),
             "operations": {
@@ -214,26 +246,17 @@ def map_(
             speed, energy = whole.speed[0][place, middle], whole.energy[0][place, middle]
             rows.append([str(size), *cells, f"{speed:.2f}x", f"{energy - 1:+.0%}"])
         title = (
-            f"{workload} on {found.name}, plan {laid}, decoding at {contexts[middle]:,} tokens: "
+            f"{laid.title}, decoding at {contexts[middle]:,} tokens: "
             "where operations run (operations a byte)"
         )
         _table(["batch", *placed, "speed", "energy"], rows, title)
-    if out is not None:
-        from archsim.explore.pim_plots import plot_map
-
-        plot_map(placed, batches, contexts, out, f"{workload} on {found.name}, {laid}: decoding")
-        _said(out, as_json)
+    _draw("plot_map", out, as_json, placed, batches, contexts, out, f"{laid.title}: decoding")
 
 
 def _engine(share: float) -> str:
     if share <= 0.005:
         return "processor"
     return "memory" if share >= 0.995 else f"{share:.0%} memory"
-
-
-def _said(path: Path, quiet: bool) -> None:
-    if not quiet:
-        typer.echo(f"wrote {path}")
 
 
 @pim.command()
@@ -252,13 +275,14 @@ def pays(
     """Where memories that compute stop paying: speed over batch, context and group size."""
     from archsim.system.llm.offload import gains
 
-    found, laid = _machine(machine, plan)
+    laid = _laid(workload, machine, plan)
+    found = laid.machine
     groups = [0] if group == "0" else _numbers(group, "--group")
     batches, contexts = _numbers(batch, "--batch"), _numbers(context, "--context")
-    whole = gains(workload, found, batches, contexts, groups, laid)
+    whole = gains(workload, found, batches, contexts, groups, laid.plan)
     if as_json:
         _print({
-            "workload": workload, "machine": found.name, "plan": laid, "batch": batches,
+            **laid.data, "batch": batches,
             "context": contexts, "group": groups, "speed": whole.speed.tolist(),
             "energy": whole.energy.tolist(), "fits": whole.fits.tolist(),
         })  # fmt: skip
@@ -270,15 +294,11 @@ def pays(
                 for i, b in enumerate(batches)
             ]  # fmt: skip
             said = f"{size} query heads a key head" if size else "heads as published"
-            title = f"{workload} on {found.name}, plan {laid}: speed over no units, {said}"
+            title = f"{laid.title}: speed over no units, {said}"
             _table(["batch", *(f"{c:,} tokens" for c in contexts)], rows, title)
         if (~whole.fits).any():
             typer.echo("* caches do not fit")
-    if out is not None:
-        from archsim.explore.pim_plots import plot_gains
-
-        plot_gains(whole, out, f"{workload} on {found.name}, {laid}: gain of units in memory")
-        _said(out, as_json)
+    _draw("plot_gains", out, as_json, whole, out, f"{laid.title}: gain of units in memory")
 
 
 @pim.command()
@@ -292,18 +312,19 @@ def steps(
     as_json: Json = False,
 ) -> None:
     """Time of decode steps by engine: processor, memory, both, links."""
-    from archsim.explore.pim_plots import engine_times, plot_engines
+    from archsim.explore.pim_plots import engine_times
     from archsim.system.llm.offload import placements
 
-    found, laid = _machine(machine, plan)
+    laid = _laid(workload, machine, plan)
+    found = laid.machine
     sizes = _numbers(batch, "--batch")
     placed = {
-        f"batch {size:,}": placements(workload, found, batch=size, context=context, plan=laid)
+        f"batch {size:,}": placements(workload, found, batch=size, context=context, plan=laid.plan)
         for size in sizes
     }
     times = {name: engine_times(each) for name, each in placed.items()}
     if as_json:
-        _print({"workload": workload, "machine": found.name, "plan": laid, "steps": times})
+        _print({**laid.data, "steps": times})
     else:
         rows = [
             [name, f"{sum(parts.values()) * 1e3:,.3f} ms",
@@ -311,10 +332,8 @@ def steps(
             for name, parts in times.items()
         ]  # fmt: skip
         heads = ["", "step", *next(iter(times.values()))]
-        _table(heads, rows, f"{workload} on {found.name}, plan {laid}, {context:,} tokens")
-    if out is not None:
-        plot_engines(placed, out, f"{workload} on {found.name}, {laid}, {context:,} tokens")
-        _said(out, as_json)
+        _table(heads, rows, f"{laid.title}, {context:,} tokens")
+    _draw("plot_engines", out, as_json, placed, out, f"{laid.title}, {context:,} tokens")
 
 
 @pim.command()
@@ -341,11 +360,7 @@ def edap(
     else:
         rows = [[name, *(f"{v:.2f}" for v in values)] for name, values in ours.items()]
         _table(["over the worst", *(f"{x} op/B" for x in OPS)], rows, "EDAP, GEMM 16384 x 4096")
-    if out is not None:
-        from archsim.explore.pim_plots import plot_edap
-
-        plot_edap(ours, EDAP, OPS, out)
-        _said(out, as_json)
+    _draw("plot_edap", out, as_json, ours, EDAP, OPS, out)
 
 
 @pim.command()
@@ -365,16 +380,16 @@ def area(
     """The best split of a device's area between processor and units in memory."""
     import numpy as np
 
-    from archsim.explore.pim_plots import plot_area
     from archsim.system.llm.offload import area_splits
 
-    found, laid = _machine(machine, plan)
+    laid = _laid(workload, machine, plan)
+    found = laid.machine
     kinds = [
         {"phase": "prefill", "batch": 1, "context": prompt},
         {"phase": "decode", "batch": batch, "context": prompt + output // 2},
     ]
     weights = [1.0, output / batch]  # device time of one request
-    split = area_splits(workload, found, kinds, plan=laid, room=room)
+    split = area_splits(workload, found, kinds, plan=laid.plan, room=room)
     time = np.where(split.legal, split.latency_s @ np.array(weights), np.inf)
     energy = split.energy_j @ np.array(weights)
     order = np.argsort(time)[:5]
@@ -399,13 +414,12 @@ def area(
         heads = ["TSVs", "multipliers a stack", "mm2 in memory", "TFLOPS left", "ms a request",
                  "J a request"]  # fmt: skip
         title = (
-            f"{workload} on {found.name}, plan {laid}: {split.area_mm2:,.0f} mm2 a device, "
+            f"{laid.title}: {split.area_mm2:,.0f} mm2 a device, "
             f"{prompt:,} in, {output:,} out, {batch:,} requests at a time"
         )
         _table(heads, rows, title)
-    if out is not None:
-        plot_area(split, weights, out, f"{workload}: {prompt:,} in, {output:,} out, batch {batch}")
-        _said(out, as_json)
+    title = f"{workload}: {prompt:,} in, {output:,} out, batch {batch}"
+    _draw("plot_area", out, as_json, split, weights, out, title)
 
 
 @pim.command()
@@ -422,11 +436,12 @@ def serve(
     from archsim.system.llm.continuous import serve_continuously, walk_stages
     from archsim.system.llm.offload import without_units
 
-    found, laid = _machine(machine, plan)
+    laid = _laid(workload, machine, plan)
+    found = laid.machine
     sizes = _numbers(batch, "--batch")
     mixes = [walk_stages(size, prompt, output) for size in sizes]
-    helped = serve_continuously(workload, found, mixes, laid)
-    alone = serve_continuously(workload, without_units(found), mixes, laid)
+    helped = serve_continuously(workload, found, mixes, laid.plan)
+    alone = serve_continuously(workload, without_units(found), mixes, laid.plan)
     rows = [
         {"batch": size, "tokens_per_s": a.tokens_per_s, "joules_per_token": a.joules_per_token,
          "stage_s": a.stage_s, "speed": a.tokens_per_s / b.tokens_per_s,
@@ -434,7 +449,7 @@ def serve(
         for size, a, b in zip(sizes, helped, alone, strict=True)
     ]  # fmt: skip
     if as_json:
-        _print({"workload": workload, "machine": found.name, "plan": laid, "prompt": prompt,
+        _print({**laid.data, "prompt": prompt,
                 "output": output, "rows": rows})  # fmt: skip
         return
     lines = [
@@ -442,7 +457,7 @@ def serve(
          f"{r['joules_per_token'] * 1e3:.3g} mJ", f"{r['speed']:.2f}x", f"{r['energy'] - 1:+.0%}"]
         for r in rows
     ]  # fmt: skip
-    title = f"{workload} on {found.name}, plan {laid}: {prompt:,} tokens in, {output:,} out"
+    title = f"{laid.title}: {prompt:,} tokens in, {output:,} out"
     heads = ["batch", "tokens/s", "a stage", "a token", "over no units", "energy"]
     _table(heads, lines, title)
 
@@ -450,9 +465,9 @@ def serve(
 @pim.command()
 def dpu(
     system: Annotated[str, typer.Argument(help="System of DPUs, or a file.")] = "upmem",
-    m: Annotated[int, typer.Option("--m", min=1, help="Vectors.")] = 1,
-    n: Annotated[int, typer.Option("--n", min=1, help="Outputs.")] = 163840,
-    k: Annotated[int, typer.Option("--k", min=1, help="Elements of a vector.")] = 4096,
+    m: Vectors = 1,
+    n: Outputs = 163840,
+    k: Elements = 4096,
     dtype: Annotated[str, typer.Option(help="Number format.")] = "int8",
     as_json: Json = False,
 ) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from archsim.errors import InputError
-from archsim.inputs import Strict, load_yaml, parse_yaml, read_text, validate
+from archsim.inputs import Shelf, Strict, parse_yaml, read_text
 from archsim.models.dram import layout
 from archsim.models.dram.expression import evaluate, names_in
 
@@ -289,10 +289,12 @@ def _tables(spec: DramSpec) -> np.ndarray:
     return tables
 
 
-@functools.cache
+_PRESETS = Shelf(HERE / "standards", DramSpec, "DRAM")
+
+
 def presets() -> tuple[str, ...]:
     """Names of the DRAM presets that archsim ships."""
-    return tuple(sorted(path.stem for path in (HERE / "standards").glob("*.yaml")))
+    return _PRESETS.names()
 
 
 def load_spec(name: str | Path | dict[str, Any]) -> DramSpec:
@@ -305,18 +307,6 @@ def load_spec(name: str | Path | dict[str, Any]) -> DramSpec:
         >>> load_spec("ddr4_2400_4gb_x8").structure.burst_bytes
         64
     """
-    if isinstance(name, dict):
-        spec = validate(name, DramSpec)
-    elif str(name) in presets():
-        spec = _preset(str(name))
-    elif Path(name).suffix in {".yaml", ".yml"}:
-        spec = load_yaml(name, DramSpec)
-    else:
-        raise InputError("no such DRAM", found=str(name), expected=", ".join(presets()))
+    spec = _PRESETS.load(name)
     spec.tables  # noqa: B018 (an incomplete timing set is an error of the file, so find it here)
     return spec
-
-
-@functools.cache
-def _preset(name: str) -> DramSpec:
-    return load_yaml(HERE / "standards" / f"{name}.yaml", DramSpec)

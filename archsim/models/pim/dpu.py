@@ -7,7 +7,6 @@ thread every ``issue_cycles``, so fewer threads than that leave it idle.
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,10 +15,9 @@ from numpy.typing import ArrayLike, NDArray
 from pydantic import Field, PositiveFloat, PositiveInt
 
 from archsim.errors import InputError
-from archsim.inputs import Strict, load_yaml
+from archsim.inputs import Shelf, Strict
 from archsim.models.pim.shapes import sizes_of
 
-HERE = Path(__file__).parent / "dpus"
 ELEMENT_BYTES = {"int8": 1, "int16": 2, "int32": 4}
 
 
@@ -76,24 +74,21 @@ class DpuCost:
     energy_j: NDArray[np.float64]
 
 
-@functools.cache
+_DPUS = Shelf(Path(__file__).parent / "dpus", Dpu, "DPU system")
+
+
 def available_dpus() -> tuple[str, ...]:
     """Names of the DPU systems that archsim ships."""
-    return tuple(sorted(path.stem for path in HERE.glob("*.yaml")))
+    return _DPUS.names()
 
 
-@functools.cache
 def load_dpu(name: str | Path = "upmem") -> Dpu:
     """A system of DPUs by name or path.
 
     Raises:
         InputError: No such system or file.
     """
-    if str(name) in available_dpus():
-        return load_yaml(HERE / f"{name}.yaml", Dpu)
-    if Path(name).suffix in {".yaml", ".yml"}:
-        return load_yaml(name, Dpu)
-    raise InputError("no such DPU system", found=str(name), expected=", ".join(available_dpus()))
+    return _DPUS.load(name)
 
 
 def dpu_gemv(

@@ -10,11 +10,9 @@ from typing import Any, Literal
 from pydantic import Field, PositiveInt, model_validator
 
 from archsim.errors import InputError
-from archsim.inputs import Strict, load_yaml, validate
+from archsim.inputs import Shelf, Strict, validate
 from archsim.models.dram import layout as L
 from archsim.models.dram.spec import Broadcast, DramSpec, load_spec
-
-HERE = Path(__file__).parent / "products"
 
 Level = Literal["bank", "bank_group", "logic_die", "buffer"]
 #: Segments of the path from a cell to the processor, in order.
@@ -349,10 +347,12 @@ class Product(Strict):
         return 2.0 * self.bandwidth_bytes_per_s / self.units.element_bytes * self.units.vectors
 
 
-@functools.cache
+_PRODUCTS = Shelf(Path(__file__).parent / "products", Product, "product")
+
+
 def available_products() -> tuple[str, ...]:
     """Names of the products that archsim ships."""
-    return tuple(sorted(path.stem for path in HERE.glob("*.yaml")))
+    return _PRODUCTS.names()
 
 
 def load_product(name: str | Path | dict[str, Any]) -> Product:
@@ -365,16 +365,7 @@ def load_product(name: str | Path | dict[str, Any]) -> Product:
         >>> load_product("hbm_pim").spec.parameters["MAC_TO_MAC"]
         4
     """
-    if isinstance(name, dict):
-        product = validate(name, Product)
-    elif str(name) in available_products():
-        product = _shipped(str(name))
-    elif Path(name).suffix in {".yaml", ".yml"}:
-        product = load_yaml(name, Product)
-    else:
-        raise InputError(
-            "no such product", found=str(name), expected=", ".join(available_products())
-        )
+    product = _PRODUCTS.load(name)
     _check(product)
     return product
 
@@ -409,11 +400,6 @@ def _check(product: Product) -> None:
                     f"the memory has no such {what}", source=product.name, field=field,
                     found=found, expected=f"0 to {many - 1}",
                 )  # fmt: skip
-
-
-@functools.cache
-def _shipped(name: str) -> Product:
-    return load_yaml(HERE / f"{name}.yaml", Product)
 
 
 __all__ = ["CROSSED", "SEGMENTS", "Product", "available_products", "load_product"]
