@@ -56,12 +56,13 @@ class DesignEnv(SingleEnv):
 
     def __init__(
         self,
-        scenario: Any,
+        scenario: Any = None,
         encoding: str = "multidiscrete",
         horizon: int = 1,
         render_mode: str | None = None,
+        **unknown: Any,
     ) -> None:
-        super().__init__(scenario, render_mode)
+        super().__init__(scenario, render_mode, **unknown)
         self.encoding = encoding
         self.horizon = check_count("horizon", horizon)
         self._observation = DesignObservation(self.problem)
@@ -98,12 +99,13 @@ class DesignVectorEnv(LaneVectorEnv):
     def __init__(
         self,
         num_envs: int,
-        scenario: Any,
+        scenario: Any = None,
         encoding: str = "multidiscrete",
         horizon: int = 1,
         autoreset_mode: AutoresetMode | str = AutoresetMode.SAME_STEP,
+        **unknown: Any,
     ) -> None:
-        self._open(scenario)
+        self._open(scenario, unknown)
         self.encoding = encoding
         self.horizon = check_count("horizon", horizon)
         self._observation = DesignObservation(self.problem)

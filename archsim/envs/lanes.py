@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
@@ -13,6 +14,7 @@ from gymnasium.vector.utils import batch_space
 
 from archsim.envs.kinds import CUSTOM, kind_of
 from archsim.envs.problem import Metrics, SupportsEvaluation, as_problem
+from archsim.envs.scenario import available_scenarios
 from archsim.errors import InputError
 from archsim.space import DesignSpace
 
@@ -41,7 +43,28 @@ class Evaluating:
     evaluations: int
     subsystems: Mapping[str, str]
 
-    def _open(self, scenario: Any) -> None:
+    def _open(self, scenario: Any, unknown: Mapping[str, Any]) -> None:
+        """Take the problem.
+
+        Raises:
+            InputError: There is none, it is of another kind, or there are unknown arguments.
+        """
+        if unknown:
+            given = inspect.signature(type(self)).parameters
+            known = [n for n, p in given.items() if p.kind is not p.VAR_KEYWORD]
+            raise InputError(
+                "the environment takes no such argument",
+                field=next(iter(unknown)),
+                found=next(iter(unknown.values())),
+                expected=", ".join(known),
+            )
+        if scenario is None:
+            raise InputError(
+                "an environment needs to be told what is designed",
+                field="scenario",
+                expected="a scenario or a problem; shipped ones: "
+                + ", ".join(available_scenarios(self.environment)),
+            )
         self.problem = as_problem(scenario)
         found = getattr(self.problem, "environment", None)
         kind = kind_of(found) if found else CUSTOM

@@ -371,9 +371,23 @@ def error_context(source: object = None, field: str | None = None) -> Iterator[N
         ) from None
 
 
-def available_scenarios() -> tuple[str, ...]:
-    """Names of the shipped scenarios."""
-    return tuple(sorted(path.stem for path in SCENARIOS.glob("*.yaml") if not is_study(path)))
+def available_scenarios(environment: str | None = None) -> tuple[str, ...]:
+    """Names of the shipped scenarios.
+
+    Args:
+        environment: Of this kind only.
+    """
+    found = sorted(path for path in SCENARIOS.glob("*.yaml") if not is_study(path))
+    return tuple(
+        path.stem for path in found if environment is None or _kind_in(path) == environment
+    )
+
+
+def _kind_in(path: Path) -> str:
+    """The kind of environment a shipped scenario names."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    named = [line.split(":", 1)[1].strip() for line in lines if line.startswith("environment:")]
+    return named[0] if named else DEFAULT
 
 
 def is_study(path: Path) -> bool:
@@ -406,6 +420,13 @@ def load_scenario(source: str | Path | Mapping[str, Any] | BaseScenario) -> Base
     elif isinstance(source, str) and ":" in source and not is_file(source):
         where, folder = source, None
         scenario = _validated({"name": source.rpartition(":")[2], "environment": source}, where)
+    elif not isinstance(source, (str, Path)):
+        raise InputError(
+            "no scenario",
+            field="scenario",
+            found=source,
+            expected="a name, a path, plain data, a scenario or a problem",
+        )
     else:
         path = _find(source)
         scenario, where, folder = (

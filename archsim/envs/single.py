@@ -20,15 +20,18 @@ class SingleEnv(Evaluating, gymnasium.Env):
     Args:
         scenario: Scenario name, path, data or object, or a problem.
         render_mode: ``None``, or ``"ansi"`` for text.
+        unknown: Nothing; another argument is refused by name.
 
     Raises:
-        InputError: The scenario or the mode is wrong.
+        InputError: An argument is wrong.
     """
 
     metadata: dict[str, Any] = {"render_modes": list(RENDER_MODES), "render_fps": 1}  # noqa: RUF012
 
-    def __init__(self, scenario: Any, render_mode: str | None = None) -> None:
-        self._open(scenario)
+    def __init__(
+        self, scenario: Any = None, render_mode: str | None = None, **unknown: Any
+    ) -> None:
+        self._open(scenario, unknown)
         if render_mode is not None and render_mode not in RENDER_MODES:
             raise InputError(
                 "no such render mode",

@@ -80,8 +80,10 @@ class StepwiseEnv(SingleEnv):
         InputError: The scenario or mode is wrong.
     """
 
-    def __init__(self, scenario: Any, render_mode: str | None = None) -> None:
-        super().__init__(scenario, render_mode)
+    def __init__(
+        self, scenario: Any = None, render_mode: str | None = None, **unknown: Any
+    ) -> None:
+        super().__init__(scenario, render_mode, **unknown)
         self._observation = PartialObservation(self.problem)
         self.observation_space = self._observation.box
         self._choices = int(self.space.cardinalities.max())
@@ -130,10 +132,11 @@ class StepwiseVectorEnv(LaneVectorEnv):
     def __init__(
         self,
         num_envs: int,
-        scenario: Any,
+        scenario: Any = None,
         autoreset_mode: AutoresetMode | str = AutoresetMode.SAME_STEP,
+        **unknown: Any,
     ) -> None:
-        self._open(scenario)
+        self._open(scenario, unknown)
         self._observation = PartialObservation(self.problem)
         self._choices = int(self.space.cardinalities.max())
         super().__init__(

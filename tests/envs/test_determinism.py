@@ -39,11 +39,12 @@ print(digest.hexdigest())
 """
 
 
-def _digest(hash_seed: str) -> str:
+def _digest(hash_seed: str, script: str = SCRIPT, threads: str = "1") -> str:
     here = Path(__file__).parent
     environment = {**os.environ, "PYTHONHASHSEED": hash_seed, "PYTHONPATH": str(here)}
+    environment |= {"NUMBA_NUM_THREADS": threads, "OMP_NUM_THREADS": threads}
     done = subprocess.run(
-        [sys.executable, "-c", SCRIPT],
+        [sys.executable, "-c", script],
         env=environment,
         capture_output=True,
         text=True,
@@ -51,6 +52,32 @@ def _digest(hash_seed: str) -> str:
         timeout=120,
     )
     return done.stdout.strip()
+
+
+REAL = """
+import hashlib
+import gymnasium as gym
+import numpy as np
+import archsim.envs
+
+digest = hashlib.sha256()
+for name, scenario in (
+    ("archsim/DRAMController-v0", "dram_low_latency"),
+    ("archsim/LLMSystem-v0", "llm_weight_bits"),
+):
+    env = gym.make(name, scenario=scenario)
+    env.action_space.seed(5)
+    digest.update(env.reset(seed=5)[0].tobytes())
+    for _ in range(10):
+        observation, reward, *_, info = env.step(env.action_space.sample())
+        digest.update(observation.tobytes() + np.float64(reward).tobytes())
+        digest.update(repr([(key, np.asarray(info[key]).tobytes()) for key in info]).encode())
+print(digest.hexdigest())
+"""
+
+
+def test_shipped_scenarios_give_the_same_bytes_under_any_hash_seed_and_threads() -> None:
+    assert _digest("0", REAL) == _digest("77", REAL, threads="2")
 
 
 @pytest.mark.slow

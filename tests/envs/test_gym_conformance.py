@@ -12,6 +12,9 @@ from gymnasium.utils.env_checker import check_env, data_equivalence
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 import archsim.envs
+from archsim.envs import Problem
+from archsim.envs.kinds import KINDS
+from archsim.envs.scenario import available_scenarios, load_scenario
 from archsim.errors import InputError
 
 WHOLE, STEPWISE = "archsim/Accelerator-v0", "archsim/AcceleratorStepwise-v0"
@@ -218,19 +221,57 @@ def test_render_shows_the_design(problem) -> None:
         assert "latency_s: " in env.render()
 
 
+def test_render_tells_values_reference_and_limits() -> None:
+    problem = Problem("smoke")
+    env = gym.make(WHOLE, scenario=problem, render_mode="ansi")
+    env.reset(seed=0)
+    assert env.render() == "no design evaluated yet"
+    *_, info = env.step([2, 2, 0, 3, 2, 2])
+    lines = dict(line.split(": ", 1) for line in env.render().splitlines())
+    assert lines["rows"] == str(problem.space.parameters[0].values[2])
+    ratio = info["latency_s"] / problem.reference_metrics["latency_s"]
+    assert lines["latency_s"].endswith(f"(minimised; {ratio:.3g} x machine as shipped)")
+    assert ("BEYOND the limit, at most 4" in lines["area_mm2"]) == (info["area_mm2"] > 4.0)
+    assert lines["objective"].endswith("(feasible)") == info["feasible"]
+    assert gym.make(WHOLE, scenario=problem).unwrapped.render() is None
+
+
 @pytest.mark.parametrize(
     ("kwargs", "message"),
     [
         ({"encoding": "tuple"}, "unknown encoding"),
         ({"horizon": 0}, "horizon"),
         ({"horizon": 1.5}, "horizon"),
+        ({"encodng": "box"}, "encodng: the environment takes no such argument.*encoding, horizon"),
+        ({"scenario": None}, "scenario: .*shipped ones: .*edge_resnet50"),
+        ({"scenario": 3}, "scenario: no scenario; found 3"),
+        ({"scenario": "smok"}, "no such scenario; found 'smok'.*smoke"),
+        ({"scenario": "dram_mixed"}, "archsim/DRAMController-v0"),
     ],
 )
 def test_bad_arguments_are_input_errors(kwargs: dict, message: str, problem) -> None:
+    kwargs = {"scenario": problem, **kwargs}
     with pytest.raises(InputError, match=message):
-        gym.make(WHOLE, scenario=problem, **kwargs)
+        gym.make(WHOLE, **kwargs)
     with pytest.raises(InputError, match=message):
-        gym.make_vec(WHOLE, num_envs=2, scenario=problem, **kwargs)
+        gym.make_vec(WHOLE, num_envs=2, **kwargs)
+
+
+def test_the_scenarios_named_in_an_error_are_those_of_the_environment() -> None:
+    with pytest.raises(InputError) as refused:
+        gym.make("archsim/LLMSystem-v0")
+    assert "llm_405b_node" in str(refused.value)
+    assert "edge_resnet50" not in str(refused.value)
+    for kind in KINDS:
+        for name in available_scenarios(kind):
+            assert load_scenario(name).environment == kind
+
+
+def test_unknown_render_modes_are_refused(problem) -> None:
+    with pytest.raises(InputError, match=r"render_mode.*'human'.*None or 'ansi'"):
+        archsim.envs.AcceleratorEnv(problem, render_mode="human")
+    with pytest.raises(InputError, match="encoding"):
+        gym.make(STEPWISE, scenario=problem, encoding="box")
 
 
 def test_bad_vector_arguments_are_input_errors(problem) -> None:
