@@ -12,18 +12,21 @@ module; nothing else names it. ``--only`` takes families by the names of their m
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator, Sequence
 from importlib import import_module
 from pkgutil import iter_modules
 
 from archsim.errors import InputError
-from archsim.validate.papers.row import ALLOWED, EXACT, Row, printed
+from archsim.validate.papers.row import ALLOWED, EXACT, Row, four_digits, printed
 from archsim.validate.references import table
 
 __all__ = ["ALLOWED", "EXACT", "Row", "families", "paper_rows", "printed", "validate_papers"]
 
 #: Modules of this folder that are no family.
 _HELPERS = ("row",)
+#: Characters of a line of text.
+WIDTH = 110
 HEADS = ("figure", "published", "ours", "unit", "error", "allowed", "")
 
 
@@ -66,7 +69,7 @@ def paper_rows(only: str | Sequence[str] | None = None) -> Iterator[Row]:
 def _line(row: Row) -> tuple[str, ...]:
     loose = f"{row.allowed:.2%}" if row.allowed < 0.01 else f"{row.allowed:.0%}"
     return (
-        row.figure, row.shown, f"{row.ours:.6g}", row.unit, f"{row.error:+.1%}",
+        row.figure, row.shown, four_digits(row.ours), row.unit, f"{row.error:+.1%}",
         "exact" if row.allowed <= EXACT else loose, "met" if row.met else "MISSED",
     )  # fmt: skip
 
@@ -82,24 +85,40 @@ def validate_papers(only: str | None = None) -> bool:
     """
     chosen = _chosen(only)
     print("Published figures beside ours, computed from machine and model descriptions")
-    met = count = 0
     left_out: list[tuple[str, str]] = []
+    summary: list[tuple[str, ...]] = []
+    met = count = 0
     for name in chosen:
         module = import_module(f"{__name__}.{name}")
         rows = list(module.rows())
         left_out += getattr(module, "NOT_COMPUTED", ())
         for paper in dict.fromkeys(row.paper for row in rows):
             mine = [row for row in rows if row.paper == paper]
-            print(f"\n{paper} [{name}]")
-            print(table(HEADS, [_line(row) for row in mine]))
-            for cause in dict.fromkeys(row.cause for row in mine if row.cause and not row.met):
-                print(f"  missed: {cause}")
-            for over in dict.fromkeys(row.over for row in mine if row.spread):
-                print(f"  not published, or told differently: {over}; ours spans")
-                for row in (row for row in mine if row.spread and row.over == over):
-                    print(f"    {row.spans} {row.unit} (published {row.shown}): {row.figure}")
-        met, count = met + sum(row.met for row in rows), count + len(rows)
+            _print_paper(f"{paper} [{name}]", mine)
+            kept = sum(row.met for row in mine)
+            summary.append((f"{paper} [{name}]", str(kept), str(len(mine))))
+            met, count = met + kept, count + len(mine)
+    if len(summary) > 1:
+        print(f"\n{table(('paper', 'met', 'of'), summary)}")
     print(f"\n{met} of {count} met.{' Not computed:' if left_out else ''}")
     for what, reason in left_out:
-        print(f"  {what}: {reason}")
+        _print_note(f"{what}: {reason}")
     return met == count
+
+
+def _print_paper(heading: str, rows: Sequence[Row]) -> None:
+    """The rows of one paper, what we know of its misses, and what it leaves open."""
+    print(f"\n{heading}")
+    print(table(HEADS, [_line(row) for row in rows]))
+    for cause in dict.fromkeys(row.cause for row in rows if row.cause and not row.met):
+        _print_note(f"missed: {cause}")
+    for over in dict.fromkeys(row.over for row in rows if row.spread):
+        _print_note(f"not published, or told differently: {over}; ours spans")
+        for row in rows:
+            if row.spread and row.over == over:
+                print(f"    {row.spans} {row.unit} (published {row.shown}): {row.figure}")
+
+
+def _print_note(text: str) -> None:
+    """A sentence in lines that fit a terminal."""
+    print(textwrap.fill(text, WIDTH, initial_indent="  ", subsequent_indent="    "))

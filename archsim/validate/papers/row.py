@@ -49,8 +49,8 @@ class Row:
     @property
     def shown(self) -> str:
         """The published figure, or its range."""
-        upper = f"{self.published:.6g}"
-        return upper if self.least is None else f"{self.least:.6g} to {upper}"
+        upper = four_digits(self.published)
+        return upper if self.least is None else f"{four_digits(self.least)} to {upper}"
 
     @property
     def spans(self) -> str:
@@ -58,12 +58,22 @@ class Row:
         if not self.spread:
             return ""
         ends = min(*self.spread, self.ours), max(*self.spread, self.ours)
-        return " to ".join(f"{end:.6g}" for end in ends)
+        return " to ".join(map(four_digits, ends))
 
     @property
     def met(self) -> bool:
         """Whether ours is close enough."""
         return abs(self.error) <= self.allowed
+
+
+def four_digits(value: float) -> str:
+    """A figure as people read it: four digits, whole where it is large.
+
+    Example:
+        >>> four_digits(413518608), four_digits(1.98869), four_digits(0.00032)
+        ('413,518,608', '1.989', '0.00032')
+    """
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
 def printed(value: float) -> float:
