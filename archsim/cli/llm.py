@@ -125,7 +125,8 @@ def train(
     """
     from archsim.cli.language import _bits
     from archsim.errors import InputError
-    from archsim.system.llm.training import Training, evaluate_training
+    from archsim.system.llm.training import evaluate_training
+    from archsim.system.llm.training_setup import Training
 
     if bits is not None and bits.count("/") > 1:
         raise InputError("training keeps no cache", source="--bits", found=bits,

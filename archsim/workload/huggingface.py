@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from difflib import get_close_matches
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,6 @@ from archsim.inputs import Strict, load_yaml
 from archsim.workload.huggingface_config import Fields, read_config
 from archsim.workload.huggingface_families import FAMILIES
 from archsim.workload.language import LanguageModel
-from archsim.workload.library import shipped_folder
 
 #: Folder of the shipped models, inside that of the shipped workloads.
 FOLDER = "language"
@@ -40,7 +40,7 @@ class ModelFile(Strict):
 
 def model_folder() -> Path:
     """The folder the shipped models lie in."""
-    return shipped_folder() / FOLDER
+    return Path(str(files("archsim") / "workloads" / FOLDER))
 
 
 def available_models() -> tuple[str, ...]:

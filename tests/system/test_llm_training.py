@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from archsim.errors import InputError
 from archsim.hardware import load_machine
 from archsim.system.llm import evaluate_step
-from archsim.system.llm.hosted import STATE_BYTES, Host
+from archsim.system.llm.hosted import STATE_BYTES
 from archsim.system.llm.schedules import balanced, bubble_share, walk
-from archsim.system.llm.training import Training, evaluate_training
+from archsim.system.llm.training import evaluate_training
+from archsim.system.llm.training_setup import Host, Training
 from archsim.workload import load_model
 
 

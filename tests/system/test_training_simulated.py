@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 
 from archsim.hardware import load_machine, resolve_node
 from archsim.system.llm import evaluate_step
-from archsim.system.llm.hosted import STATE_BYTES, Host, Hosted
+from archsim.system.llm.hosted import STATE_BYTES, Hosted
 from archsim.system.llm.schedules import balanced, bubble_share, walk
 from archsim.system.llm.tiers import tier_path
-from archsim.system.llm.training import Training, evaluate_training
+from archsim.system.llm.training import evaluate_training
+from archsim.system.llm.training_setup import Host, Training
 from archsim.workload.huggingface import model_of
 
 TIMES = st.integers(1, 9).map(float)

@@ -19,7 +19,7 @@ from archsim.errors import InputError
 from archsim.hardware import DotProductEngine, Machine, NodeTable, VectorEngine
 from archsim.models.dot_product import DotProductArray, Products, evaluate_products, terms
 from archsim.system.llm.calls import Call
-from archsim.system.llm.pricing import Price, Roofline
+from archsim.system.llm.roofline import Price, Roofline
 from archsim.workload.steps import Bits
 
 Floats = NDArray[np.float64]

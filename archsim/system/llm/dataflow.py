@@ -30,7 +30,7 @@ from archsim.hardware import Machine, NodeTable
 from archsim.hardware.devices import DataflowEngine
 from archsim.system.llm.calls import Call
 from archsim.system.llm.collectives import Level
-from archsim.system.llm.pricing import Price, Roofline
+from archsim.system.llm.roofline import Price, Roofline
 from archsim.system.llm.rows import Plans
 from archsim.workload.steps import Bits
 

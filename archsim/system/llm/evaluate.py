@@ -29,8 +29,8 @@ from archsim.system.llm.mixed import (
     row_count,
 )
 from archsim.system.llm.plan import PLACED, Plan
-from archsim.system.llm.pricing import NOTHING, Price
 from archsim.system.llm.resolved import Resolved, resolved
+from archsim.system.llm.roofline import NOTHING, Price
 from archsim.system.llm.rows import Plans, check, excesses
 from archsim.system.llm.spatial import mapped_pricer
 from archsim.system.llm.tiers import tier_path

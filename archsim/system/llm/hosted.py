@@ -11,69 +11,14 @@ directions at once.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-from archsim.errors import InputError
 from archsim.hardware import Machine, NodeTable
 from archsim.system.llm.tiers import Path, tier_path
-
-if TYPE_CHECKING:
-    from archsim.system.llm.training import Training
+from archsim.system.llm.training_setup import Training
 
 #: Bytes of Adam's states for a parameter: master weight and two moments in 32 bits.
 STATE_BYTES = 12.0
 #: Bytes of a gradient as the optimizer reads it.
 WIDE_BYTES = 4.0
-
-
-@dataclass(frozen=True)
-class Host:
-    """What a host reaches of its memory and links in training.
-
-    Attributes:
-        memory_share: Share of its memory's peak at which it updates. DeepSpeed's CPU-Adam on two
-            Xeon 8168 (256 GB/s): 10e9 parameters of 30 bytes in 2.57 s (ZeRO-Offload, ATC 2021,
-            table 4, recalled); an EPYC 7543P reaches 0.59, see ``POLARIS``.
-        copy_share: Share of that peak at which copies meanwhile take it from the host: they stream,
-            and STREAM reaches about four fifths of the peak on such hosts (recalled).
-        pageable_bytes_per_s: Rate of one device's blocking copies into host memory that is
-            allocated for them, widening included; one thread takes a page fault for every 4 KiB.
-            Two hosts reach 2.2e9 and 3.0e9, see ``XEON`` and ``POLARIS``.
-        weights_share: Share of a link's bandwidth at which the host's updated weights go back: 1
-            from pinned memory; from pageable memory, as DeepSpeed did until 2024, a sixth to a
-            quarter (deepspeedai/DeepSpeed#5301: since then six times as fast on one GPU, 4 to 5 on
-            eight). Where devices fetch states as well, all copies are pinned.
-    """
-
-    memory_share: float = 0.46
-    copy_share: float = 0.8
-    pageable_bytes_per_s: float = 2.5e9
-    weights_share: float = 1.0
-
-    def __post_init__(self) -> None:
-        for name in ("memory_share", "copy_share", "weights_share"):
-            if not 0 < getattr(self, name) <= 1:
-                raise InputError(
-                    "must be a share above 0", field=f"host.{name}", found=getattr(self, name),
-                    expected="0 to 1",
-                )  # fmt: skip
-        if not self.pageable_bytes_per_s > 0:
-            raise InputError(
-                "must be a positive rate", field="host.pageable_bytes_per_s",
-                found=self.pageable_bytes_per_s,
-            )  # fmt: skip
-
-
-#: A node of Polaris, one EPYC 7543P (204.8 GB/s), DeepSpeed 0.13. From the authors' log of Deep
-#: Optimizer States for four A100, 13B (11.316e9 parameters): 3.73 s of update, of which copies back
-#: at a fifth of 31.5 GB/s take 0.90 s; 5.66 GB of gradients a device block for 2.97 - 1.43 s more
-#: than 11.3 GB of wide ones at 31.5 GB/s do.
-POLARIS = Host(memory_share=0.585, pageable_bytes_per_s=2.97e9, weights_share=0.2)
-#: A host of two Xeons, DeepSpeed 0.13. Blocking copies: from the same authors' logs for four H100
-#: and four fifths of the states of 7B and 13B: 2.38 and 4.53 GB of gradients a device block for
-#: 0.963 and 1.998 s more than 4.76 and 9.05 GB of wide ones at 63 GB/s do.
-XEON = Host(memory_share=0.46, pageable_bytes_per_s=2.17e9, weights_share=0.2)
 
 
 class Hosted:

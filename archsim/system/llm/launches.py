@@ -14,9 +14,8 @@ from archsim.hardware import Machine
 from archsim.system.llm.calls import Call, end_calls
 from archsim.system.llm.evaluate import _Evaluation
 from archsim.system.llm.mixed import Share, StepCalls, kinds_of
-from archsim.system.llm.pricing import Price
-from archsim.system.llm.pricing import _pairs as causal_pairs
 from archsim.system.llm.resolved import Resolved
+from archsim.system.llm.roofline import Price, causal_pairs
 from archsim.system.llm.rows import Plans
 from archsim.workload.language import LanguageModel
 

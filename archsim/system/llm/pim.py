@@ -21,7 +21,7 @@ from archsim.hardware import Machine, NodeTable, resolve_node
 from archsim.hardware.pim import POLICIES, TAKES, PimEngine
 from archsim.system.llm.calls import Call
 from archsim.system.llm.collectives import Level
-from archsim.system.llm.pricing import Price, Roofline
+from archsim.system.llm.roofline import Price, Roofline
 from archsim.system.llm.rows import Plans
 from archsim.workload.steps import Bits
 
@@ -264,11 +264,11 @@ class PimPricer(Roofline):
         return self.inside(flops, np.maximum(whole.bytes - own, 0.0), own, 0.0, reached)
 
     def _pairs_of(self, call: Call) -> Floats:
-        from archsim.system.llm.pricing import _pairs
+        from archsim.system.llm.roofline import causal_pairs
 
         s = dict(call.sizes)
         s.setdefault("window", np.full_like(np.asarray(s["new"], float), np.inf))
-        return _pairs(s) * s["requests"] * s["heads"]
+        return causal_pairs(s) * s["requests"] * s["heads"]
 
     # ---------------------------------------------------------------------------- both engines
 

@@ -13,7 +13,8 @@ from archsim.hardware import Machine, NodeTable, resolve_node
 from archsim.hardware.carbon import Bill, bill
 from archsim.system.llm import collectives
 from archsim.system.llm.collectives import Level
-from archsim.system.llm.pricing import Roofline, pricer_for
+from archsim.system.llm.pricing import pricer_for
+from archsim.system.llm.roofline import Roofline
 from archsim.workload.steps import Bits
 
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from archsim.errors import InputError
 from archsim.hardware import Machine, NodeTable, SpatialEngine, resolve_node
 from archsim.system.llm.calls import Call
-from archsim.system.llm.pricing import Price, Roofline
+from archsim.system.llm.roofline import Price, Roofline
 from archsim.workload.builder import Builder
 from archsim.workload.steps import Bits
 

@@ -12,7 +12,7 @@ Optimizer States, Middleware 2024).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from numbers import Integral
 
 import numpy as np
@@ -23,71 +23,17 @@ from archsim.system.llm import collectives
 from archsim.system.llm.calls import Call
 from archsim.system.llm.cost import StepCost
 from archsim.system.llm.evaluate import evaluate_step
-from archsim.system.llm.hosted import STATE_BYTES, Host, Hosted
+from archsim.system.llm.hosted import STATE_BYTES, Hosted
 from archsim.system.llm.plan import Plan
-from archsim.system.llm.pricing import Roofline, pricer_for
-from archsim.system.llm.schedules import SCHEDULES, balanced, walk
+from archsim.system.llm.pricing import pricer_for
+from archsim.system.llm.roofline import Roofline
+from archsim.system.llm.schedules import balanced, walk
 from archsim.system.llm.tiers import Path, tier_path
+from archsim.system.llm.training_setup import Training
 from archsim.workload.architecture import Experts
 from archsim.workload.huggingface import load_model
 from archsim.workload.language import LanguageModel
 from archsim.workload.steps import Bits
-
-
-@dataclass(frozen=True)
-class Training:
-    """How a step of training is done, beside its plan of parallelism.
-
-    Attributes:
-        zero: Stage of ZeRO, 0 to 3.
-        rematerialise: Keep the input of each layer only.
-        schedule: Of pipeline stages, one of ``SCHEDULES``.
-        states: Tier of the optimizer's states; None is the engine's own. Elsewhere the host
-            updates them.
-        resident: Share of the states that stay on the devices all the same (TwinFlow, DeepSpeed).
-        device_share: Share of the others' subgroups that the devices update too, fetching their
-            states and putting them back while the host works on the rest.
-        subgroup: Parameters fetched at a time.
-        blocking: The backward pass waits for every copy of gradients to the host, which widens
-            them; else devices widen them and copies go on meanwhile.
-        host: What the host reaches.
-        activations: Tier that kept inputs go to in the forward and come from in the backward pass.
-        overlap: Collectives, kept inputs and gradients move beside the work of other layers.
-        dual: Two micro-batches run in turn, so that the exchange of one's experts is beside the
-            work of the other (DualPipe, DeepSeek-V3, arXiv 2412.19437).
-    """
-
-    zero: int = 0
-    rematerialise: bool = True
-    schedule: str = "1f1b"
-    states: str | None = None
-    resident: float = 0.0
-    device_share: float = 0.0
-    subgroup: int = 100_000_000
-    blocking: bool = False
-    host: Host = field(default_factory=Host)
-    activations: str | None = None
-    overlap: bool = True
-    dual: bool = False
-
-    def __post_init__(self) -> None:
-        if self.zero not in (0, 1, 2, 3):
-            raise InputError("a stage of ZeRO", field="zero", found=self.zero, expected="0 to 3")
-        if self.schedule not in SCHEDULES:
-            raise InputError(
-                "unknown schedule", field="schedule", found=self.schedule,
-                expected=", ".join(SCHEDULES),
-            )  # fmt: skip
-        for name in ("device_share", "resident"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise InputError("must be a share", field=name, found=getattr(self, name),
-                                 expected="0 to 1")  # fmt: skip
-        if self.states is None and (self.device_share or self.resident or self.blocking):
-            raise InputError("the states lie on the devices already", field="states",
-                             found=None, expected="a tier they lie in")  # fmt: skip
-        if isinstance(self.subgroup, bool) or self.subgroup < 1:
-            raise InputError("must be a positive whole number", field="subgroup",
-                             found=self.subgroup)  # fmt: skip
 
 
 @dataclass(frozen=True)

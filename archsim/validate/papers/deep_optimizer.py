@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from archsim.hardware import Machine, load_machine
-from archsim.system.llm.hosted import POLARIS, XEON, Host
-from archsim.system.llm.training import Training, TrainingCost, evaluate_training
+from archsim.system.llm.training import TrainingCost, evaluate_training
+from archsim.system.llm.training_setup import POLARIS, XEON, Host, Training
 from archsim.validate.papers.row import EXACT, Row
 from archsim.workload.huggingface import model_of
 from archsim.workload.language import LanguageModel

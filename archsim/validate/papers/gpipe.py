@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 from archsim.hardware import Machine, load_machine, resolve_node
 from archsim.system.llm.schedules import bubble_share, walk
-from archsim.system.llm.training import Training, evaluate_training
+from archsim.system.llm.training import evaluate_training
+from archsim.system.llm.training_setup import Training
 from archsim.validate.papers.row import EXACT, Row
 from archsim.workload.huggingface import model_of
 from archsim.workload.language import LanguageModel
