@@ -22,7 +22,10 @@ def attention(
     batch: Annotated[int, typer.Option(help="Requests.")] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Attention with tokens, heads, values and bits pruned (SpAtten), beside dense attention."""
+    """Attention with tokens, heads, values and bits pruned (SpAtten), beside dense attention.
+
+    `archsim attention spatten-gpt2 --prompt 992 --tokens 32`
+    """
     from dataclasses import asdict
 
     from archsim.system.pruned_attention import generate

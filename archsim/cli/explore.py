@@ -34,7 +34,10 @@ def run(
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
 ) -> None:
-    """Explore a scenario: agents x seeds under equal budgets. Run it again to go on."""
+    """Explore a scenario: agents x seeds under equal budgets. Run it again to go on.
+
+    `archsim run smoke -a random -a genetic,population=16 --seeds 3 --budget 100 -o out`
+    """
     from archsim.envs.scenario import load_scenario
     from archsim.errors import MissingExtraError
     from archsim.explore import progress, runner
@@ -122,7 +125,10 @@ def parse_agent(text: str):
 def check_agent(
     agent: Annotated[str, typer.Argument(help="file.py:Class of your agent, or a shipped name.")],
 ) -> None:
-    """Check an agent of your own, and say in words what is wrong with it."""
+    """Check an agent of your own, and say in words what is wrong with it.
+
+    `archsim check-agent my_agent.py:HillClimber`
+    """
     from archsim.testing import check_agent as check
 
     typer.echo(str(check(agent)))

@@ -19,11 +19,14 @@ def gemmini(
     ] = "gemmini",
     batch: Annotated[int | None, typer.Option(min=1, help="Batch size.")] = None,
     effort: Annotated[str, typer.Option(help="How hard to look for mappings.")] = "fast",
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Cycles of the convolutions and matrix products on Gemmini's RTL (calibrated model).
 
     Tiles are those of the mapping with the least latency. The model adds what a loop nest does not
     see: issue of the loop instructions, DMA requests, the L2 cache, waiting for scratchpad banks.
+
+    `archsim gemmini -w resnet50`
     """
     from archsim.errors import InputError
     from archsim.hardware import load_machine, resolve
@@ -50,6 +53,24 @@ def gemmini(
     )
     found = cycles(programs)
     rtl = found.cycles * repeats
+    if as_json:
+        import json
+
+        data = {
+            "workload": network.name,
+            "machine": chip.name,
+            "rtl_cycles": float(rtl.sum()),
+            "layers": [
+                {"layer": layer.name, "loop_instructions": float(tiles * n),
+                 "loop_nest_cycles": float(layer.cycles), "rtl_cycles": float(total),
+                 "longest_part": str(bound)}
+                for layer, tiles, n, total, bound in zip(
+                    layers, found.tiles, repeats, rtl, found.bound, strict=True
+                )
+            ],
+        }  # fmt: skip
+        typer.echo(json.dumps(data, indent=2, allow_nan=False))
+        return
     rows = [
         (
             layer.name, f"{tiles * n:,.0f}", f"{layer.cycles:,.0f}", f"{total:,.0f}",

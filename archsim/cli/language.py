@@ -54,7 +54,10 @@ def workload(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """A language model's parameters, operations and cache, at one step of serving it."""
+    """A language model's parameters, operations and cache, at one step of serving it.
+
+    `archsim workload llama-3-8b --phase decode --batch 8 --operations`
+    """
     from archsim.workload import Bits, Routing, load_model, save_workload
     from archsim.workload.language import model_summary
     from archsim.workload.steps import requests_of

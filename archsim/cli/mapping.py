@@ -35,7 +35,10 @@ def map_(
     cache: Annotated[bool, typer.Option(help="Use answers known already.")] = True,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """The best mapping of an operation on a machine, with a certificate that it is."""
+    """The best mapping of an operation on a machine, with a certificate that it is.
+
+    `archsim map gemm:256x256x256 -m eyeriss --objective energy`
+    """
     from archsim.models.loopnest.optimal.api import map_operation
 
     result = map_operation(
@@ -61,7 +64,10 @@ def bound(
     plot: Annotated[Path | None, typer.Option(help="Write the curve as a picture.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """The least traffic between memory and one buffer, by buffer size, whatever the mapping."""
+    """The least traffic between memory and one buffer, by buffer size, whatever the mapping.
+
+    `archsim bound conv:M=128,C=128,P=28,Q=28,R=3,S=3 --size 65536`
+    """
     from archsim.errors import InputError
     from archsim.models.loopnest.optimal.bound import traffic_bound
 

@@ -55,6 +55,8 @@ def import_(
     """Import a network into the compact, readable form.
 
     A config.json of a language model is one step of it; `archsim workload` has more options.
+
+    `archsim import model.onnx -o model.yaml --symbol N=1`
     """
     from archsim.errors import InputError
     from archsim.workload import import_model, save_workload, summary
@@ -216,12 +218,23 @@ def evaluate(
 
 def list_(
     kind: Annotated[Kind, typer.Argument(help="What to list.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """List what ships: workloads, language models, machines, agents, scenarios or dataflows."""
+    """List what ships: workloads, language models, machines, agents, scenarios or dataflows.
+
+    Machines with a spatial engine take any network; the others serve language models.
+
+    `archsim list machines`
+    """
     from rich.console import Console
     from rich.table import Table
 
     headers, rows = _LISTS[kind]()
+    if as_json:
+        import json
+
+        typer.echo(json.dumps([dict(zip(headers, row, strict=True)) for row in rows], indent=2))
+        return
     table = Table(box=None, pad_edge=False)
     for header in headers:
         right = header in _NUMBERS
@@ -236,7 +249,7 @@ _NUMBERS = (
     "parameters",
     "active",
     "KB a cached token",
-    "layers",
+    "operations",
     "nm",
     "MAC units",
     "parameters to choose",
@@ -252,7 +265,7 @@ def _workloads() -> _Table:
         figures = summary(load_workload(name))
         count = sum(figures.operations.values())
         rows.append((name, f"{figures.macs:,}", f"{figures.parameters:,}", f"{count:,}"))
-    return ("workload", "MACs", "parameters", "layers"), rows
+    return ("workload", "MACs", "parameters", "operations"), rows
 
 
 def _language_models() -> _Table:
@@ -272,8 +285,10 @@ def _machines() -> _Table:
     rows = []
     for name in available_machines():
         machine = load_machine(name)
-        rows.append((name, f"{machine.technology_nm:g}", machine.title or ""))
-    return ("machine", "nm", "title"), rows
+        kinds = dict.fromkeys(engine.kind for engine in machine.engines)
+        what = ", ".join(kind for kind in kinds if kind != "vector" or len(kinds) == 1)
+        rows.append((name, what, f"{machine.technology_nm:g}", machine.title or ""))
+    return ("machine", "engines", "nm", "title"), rows
 
 
 def _agents() -> _Table:

@@ -107,7 +107,10 @@ def _draw(plot: str, out: Path | None, quiet: bool, *what: Any) -> None:
 
 @pim.command()
 def products(as_json: Json = False) -> None:
-    """Shipped memories that compute, with their peak figures."""
+    """Shipped memories that compute, with their peak figures.
+
+    `archsim pim products`
+    """
     from archsim.models.pim import available_products, load_product
     from archsim.models.pim.dpu import available_dpus, load_dpu
 
@@ -149,7 +152,10 @@ def kernel(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """A matrix product on a memory's units, command by command, beside its closed form."""
+    """A matrix product on a memory's units, command by command, beside its closed form.
+
+    `archsim pim kernel hbm_pim --m 1 --n 4096 --k 4096 --log commands.csv`
+    """
     from archsim.models.dram.checker import violations
     from archsim.models.dram.layout import COMMANDS
     from archsim.models.pim import closed_form, load_product, run_kernel
@@ -213,7 +219,10 @@ def map_(
     out: Out = None,
     as_json: Json = False,
 ) -> None:
-    """Which operations of decoding belong in the memory, over batch and context."""
+    """Which operations of decoding belong in the memory, over batch and context.
+
+    `archsim pim map -w mixtral-8x7b -m duplexx4 -o map.png`
+    """
     import numpy as np
 
     from archsim.system.llm.offload import by_operation, gains, placements
@@ -272,7 +281,10 @@ def pays(
     out: Out = None,
     as_json: Json = False,
 ) -> None:
-    """Where memories that compute stop paying: speed over batch, context and group size."""
+    """Where memories that compute stop paying: speed over batch, context and group size.
+
+    `archsim pim pays -w llama-3-70b --group 1,4,8 -o pays.png`
+    """
     from archsim.system.llm.offload import gains
 
     laid = _laid(workload, machine, plan)
@@ -311,7 +323,10 @@ def steps(
     out: Out = None,
     as_json: Json = False,
 ) -> None:
-    """Time of decode steps by engine: processor, memory, both, links."""
+    """Time of decode steps by engine: processor, memory, both, links.
+
+    `archsim pim steps -w mixtral-8x7b --batch 8,64 -o steps.png`
+    """
     from archsim.explore.pim_plots import engine_times
     from archsim.system.llm.offload import placements
 
@@ -344,7 +359,10 @@ def edap(
     out: Out = None,
     as_json: Json = False,
 ) -> None:
-    """Energy x delay x area of units at several levels, by operations a byte."""
+    """Energy x delay x area of units at several levels, by operations a byte.
+
+    `archsim pim edap -o edap.png`
+    """
     import numpy as np
 
     from archsim.hardware import load_machine
@@ -377,7 +395,10 @@ def area(
     out: Out = None,
     as_json: Json = False,
 ) -> None:
-    """The best split of a device's area between processor and units in memory."""
+    """The best split of a device's area between processor and units in memory.
+
+    `archsim pim area --batch 64 --prompt 2048 --output 512 -o area.png`
+    """
     import numpy as np
 
     from archsim.system.llm.offload import area_splits
@@ -432,7 +453,10 @@ def serve(
     output: Annotated[int, typer.Option(min=1, help="Mean tokens of an answer.")] = 1024,
     as_json: Json = False,
 ) -> None:
-    """Continuous batching with and without units in memory: tokens a second, energy a token."""
+    """Continuous batching with and without units in memory: tokens a second, energy a token.
+
+    `archsim pim serve --batch 32,128`
+    """
     from archsim.system.llm.continuous import serve_continuously, walk_stages
     from archsim.system.llm.offload import without_units
 
@@ -471,7 +495,10 @@ def dpu(
     dtype: Annotated[str, typer.Option(help="Number format.")] = "int8",
     as_json: Json = False,
 ) -> None:
-    """A matrix product on processors at DRAM banks (UPMEM)."""
+    """A matrix product on processors at DRAM banks (UPMEM).
+
+    `archsim pim dpu upmem --n 16384 --k 4096`
+    """
     from archsim.models.pim.dpu import dpu_gemv, load_dpu
 
     found = load_dpu(system)

@@ -20,6 +20,7 @@ proxy = typer.Typer(
     help="Learned cost models: train, validate, and screen designs by them.",
     no_args_is_help=True,
     rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 
@@ -39,7 +40,10 @@ def train(
     members: Annotated[int, typer.Option(help="Networks; they also say what is unknown.")] = 2,
     steps: Annotated[int, typer.Option(help="Gradient steps of each.")] = 16_000,
 ) -> None:
-    """Learn to predict the metrics of a scenario's designs from a random sample of them."""
+    """Learn to predict the metrics of a scenario's designs from a random sample of them.
+
+    `archsim proxy train smoke --samples 500 -o smoke.npz`
+    """
     from archsim.envs.problem import as_problem
     from archsim.envs.proxy import train_proxy
     from archsim.errors import InputError
@@ -63,7 +67,10 @@ def validate(
     samples: Annotated[int, typer.Option(help="Designs compared with the real model.")] = 5000,
     seed: Annotated[int, typer.Option(help="Of the designs.")] = 1,
 ) -> None:
-    """Compare a proxy with the real model on designs it was not trained on."""
+    """Compare a proxy with the real model on designs it was not trained on.
+
+    `archsim proxy validate smoke.npz smoke`
+    """
     from archsim.envs.problem import as_problem
     from archsim.envs.proxy import load_proxy
     from archsim.envs.proxy_check import check_proxy
@@ -118,7 +125,10 @@ def screen(
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
 ) -> None:
-    """Screen designs by a proxy and evaluate the promising ones; what is stored is real."""
+    """Screen designs by a proxy and evaluate the promising ones; what is stored is real.
+
+    `archsim proxy screen smoke.npz smoke --budget 100`
+    """
     import archsim.agents.screening as screening
     from archsim.envs.problem import as_problem
     from archsim.envs.proxy import load_proxy

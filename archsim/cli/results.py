@@ -32,7 +32,10 @@ def plot(
     ] = None,
     format_: Annotated[Format, typer.Option("--format", help="Of the files.")] = Format.PNG,
 ) -> None:
-    """Draw the trade-off curve, convergence, hypervolume, breakdown and roofline."""
+    """Draw the trade-off curve, convergence, hypervolume, breakdown and roofline.
+
+    `archsim plot demo --format pdf -o figures`
+    """
     from archsim.explore.figures import plot_all
     from archsim.explore.results import Results
 
@@ -46,7 +49,10 @@ def report(
         Path | None, typer.Option("--out", "-o", help="File to write; default RUN/report.html.")
     ] = None,
 ) -> None:
-    """Write one self-contained HTML page with everything that was found."""
+    """Write one self-contained HTML page with everything that was found.
+
+    `archsim report demo -o demo.html`
+    """
     from archsim.explore.report import write_report
     from archsim.explore.results import Results
 
@@ -92,7 +98,10 @@ def export(
     run: Directory,
     out: Annotated[Path, typer.Option("--out", "-o", help="File to write (.csv).")],
 ) -> None:
-    """Write every evaluation as a row of a CSV file."""
+    """Write every evaluation as a row of a CSV file.
+
+    `archsim export demo -o demo.csv`
+    """
     from archsim.explore.export import write_csv
 
     rows = write_csv(run, out)

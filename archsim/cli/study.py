@@ -32,7 +32,10 @@ def study(
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
 ) -> None:
-    """Compare agents on many scenarios, report what holds. Run it again to go on."""
+    """Compare agents on many scenarios, report what holds. Run it again to go on.
+
+    `archsim study marl_dram --seeds 3 --budget 100 -o study`
+    """
     from archsim.explore.progress import Silent
     from archsim.explore.stages import RunLines
     from archsim.explore.study_report import write_study
@@ -71,7 +74,10 @@ def table(
         Path | None, typer.Option("--out", "-o", help="File to write; default: the user's cache.")
     ] = None,
 ) -> None:
-    """Simulate every memory controller of a scenario's space once, for lookups and the optimum."""
+    """Simulate every memory controller of a scenario's space once, for lookups and the optimum.
+
+    `archsim table dram_low_latency`
+    """
     from archsim.envs.dram import DramProblem
     from archsim.envs.dram_table import make_table, table_path
     from archsim.explore.stages import stages

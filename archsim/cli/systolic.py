@@ -39,7 +39,10 @@ def systolic(
     csv: Annotated[Path | None, typer.Option(help="Write the table to this file.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Cycles, utilisation and buffer accesses of a network on a systolic array."""
+    """Cycles, utilisation and buffer accesses of a network on a systolic array.
+
+    `archsim systolic -t resnet50 --array 128x128 --dataflow ws`
+    """
     from archsim.models.systolic import systolic_layers
     from archsim.workload import load_workload
 

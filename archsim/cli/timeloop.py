@@ -31,7 +31,10 @@ def timeloop(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Evaluate a Timeloop mapping: reads, fills and updates of every level, cycles, energy."""
+    """Evaluate a Timeloop mapping: reads, fills and updates of every level, cycles, energy.
+
+    `archsim timeloop architecture.yaml problem.yaml mapping.yaml ERT.yaml`
+    """
     from archsim.models.loopnest.timeloop import read_files
 
     case = read_files(files)
@@ -58,6 +61,7 @@ def as_dict(case: TimeloopCase, result: TimeloopResult) -> dict[str, Any]:
 
 
 def _table(case: TimeloopCase, result: TimeloopResult) -> str:
+    from archsim.system.report import quantity
     from archsim.validate.references import table
 
     rows = []
@@ -71,10 +75,12 @@ def _table(case: TimeloopCase, result: TimeloopResult) -> str:
     lines.append(f"cycles       {result.cycles:,.0f}")
     lines.append(f"utilisation  {result.utilization:.2%}")
     if case.priced:
-        lines.append(f"energy       {result.energy_pj:,.3f} pJ")
-        lines += [f"  {level.name}: {level.energy_pj:,.3f} pJ" for level in result.levels]
-        lines.append(f"  arithmetic: {result.mac_energy_pj:,.3f} pJ")
-        lines.append(f"  leakage: {result.leakage_pj:,.3f} pJ")
+        lines.append(f"energy       {quantity(result.energy_pj * 1e-12, 'J')}")
+        parts = [(level.name, level.energy_pj) for level in result.levels]
+        parts += [("arithmetic", result.mac_energy_pj), ("leakage", result.leakage_pj)]
+        for name, energy in parts:
+            share = energy / result.energy_pj if result.energy_pj else 0.0
+            lines.append(f"  {name:<20}{quantity(energy * 1e-12, 'J'):>10}{share:>8.1%}")
     else:
         lines.append("energy       unknown: no file has an energy table (ERT)")
     if result.overflow > 1e-9:
@@ -96,7 +102,10 @@ def export(
     effort: Annotated[str, typer.Option(help="How hard to look for mappings.")] = "fast",
     objective: Annotated[str, typer.Option(help="What mappings minimise.")] = "edp",
 ) -> None:
-    """Map a network and write its layers as Timeloop files, with the machine and its energies."""
+    """Map a network and write its layers as Timeloop files, with the machine and its energies.
+
+    `archsim timeloop-export -w alexnet -m eyeriss --layer conv1 -o timeloop`
+    """
     from archsim.errors import InputError
     from archsim.hardware import load_machine, resolve
     from archsim.models.loopnest.nest import build_nest

@@ -18,19 +18,27 @@ def register(app: typer.Typer) -> None:
 
 def _help(tool: str) -> str:
     """What a tool does, and the names it takes."""
+    import inspect
+
     if tool == "bench":
-        return bench.__doc__ or ""
+        return inspect.getdoc(bench) or ""
     from archsim.validate import COMPARISONS
 
-    names = "\n\n".join(f"- **{name}**: {what}" for name, what in COMPARISONS.items())
-    return f"{validate.__doc__}\n\n{names}"
+    names = "\n".join(f"- **{name}**: {what}" for name, what in COMPARISONS.items())
+    return f"{inspect.getdoc(validate)}\n\n{names}"
 
 
 def bench(
     context: typer.Context,
     name: Annotated[str | None, typer.Argument(help="Which benchmark; all when left out.")] = None,
 ) -> None:
-    """Measure how fast archsim is on this computer."""
+    """Measure how fast archsim is on this computer.
+
+    kernel, mapper, network, step, dram or llm. `--repeat N`: median of N; `--scenario NAME`: of
+    network and step.
+
+    `archsim bench kernel --repeat 3`
+    """
     from archsim import bench as tool
 
     _run(tool.main, name, context.args)
@@ -40,7 +48,10 @@ def validate(
     context: typer.Context,
     name: Annotated[str | None, typer.Argument(help="Which comparison; all when left out.")] = None,
 ) -> None:
-    """Compare the models with published and measured data, case by case."""
+    """Compare the models with published and measured data, case by case.
+
+    `archsim validate papers --only gpipe,sn40l`
+    """
     from archsim import validate as tool
 
     _run(tool.main, name, context.args)

@@ -133,6 +133,28 @@ def test_every_command_explains_itself(capsys, command):
     assert "Usage" in capsys.readouterr().out
 
 
+def every_command(group=None, words=()):
+    """All commands, those of groups too, with their words."""
+    import typer
+
+    from archsim.cli import app
+
+    group = typer.main.get_command(app) if group is None else group
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from every_command(command, (*words, name))
+        else:
+            yield (*words, name)
+
+
+@pytest.mark.parametrize("words", list(every_command()), ids=" ".join)
+def test_every_command_shows_an_example(words, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    assert main([*words, "-h"]) == 0
+    after_usage = capsys.readouterr().out.partition("Usage:")[2].partition("\n")[2]
+    assert f"archsim {' '.join(words)}" in after_usage
+
+
 def test_run_prints_the_agents_and_the_designs(run, capsys):
     words = ["run", "smoke", "-a", "random", "-a", "genetic,population=8", "--quiet"]
     assert main([*words, "--seeds", "2", "--budget", "40", "-o", str(run)]) == 0
@@ -213,6 +235,8 @@ def test_list_shows_what_ships(capsys, kind):
         "dataflows": "weight_stationary",
     }
     assert expected[kind] in capsys.readouterr().out
+    assert main(["list", kind, "--json"]) == 0
+    assert expected[kind] in [row[kind[:-1]] for row in json.loads(capsys.readouterr().out)]
 
 
 def test_evaluate_prints_text_and_json(capsys):
