@@ -1,12 +1,12 @@
 """Language models on machines of many devices: plans, collectives, memory, whole steps.
 
 ``evaluate_step`` prices a step of a model on a machine under a plan: the calls of each distinct
-layer on one device (``calls``; ``mixed`` where requests differ), what each costs (``pricing``:
-kernel models for GPUs, a roofline for any other engine; ``dataflow``: fused pipelines; ``spatial``:
-products mapped as loop nests; ``pim``: units in the memory), collectives on the machine's links
-(``collectives``), tensors in other tiers (``tiers``), stages put together. On top of steps:
-``training``, ``composition`` of experts (``experts`` for many designs), ``serving`` mixes and
-``continuous`` batching.
+layer on one device (``calls``; ``mixed`` where requests differ), what each costs (``pricing`` has
+the choice of ``roofline`` for any engine, ``gpu_pricing`` by kernel models, ``dataflow`` for fused
+pipelines, ``spatial`` for products mapped as loop nests, ``pim`` for units in the memory),
+collectives on the machine's links (``collectives``), tensors in other tiers (``tiers``), stages put
+together. On top of steps: ``training``, ``composition`` of experts (``experts`` for many designs),
+``serving`` mixes and ``continuous`` batching.
 """
 
 from archsim.system.llm.cost import StepCost
