@@ -144,7 +144,10 @@ def check_problem(
         typer.Option(help="PARAMETER:METRIC that must not grow with it (repeatable)."),
     ] = None,
 ) -> None:
-    """Check a cost model of your own, and say in words what is wrong with it."""
+    """Check a cost model of your own, and say in words what is wrong with it.
+
+    `archsim check-problem my_models:Link --law bits:latency_s`
+    """
     from archsim.errors import InputError
     from archsim.testing import check_problem as check
 

@@ -168,7 +168,11 @@ def evaluate(
     """Latency, energy, area and power of a network on a machine, with the reasons.
 
     With --phase, --context, --plan, --request or --bits the workload is a language model, served
-    by the machine's devices together: `-w llama-3-70b -m h100x8 --context 4096 --plan tp8`.
+    by the machine's devices together.
+
+    `archsim evaluate -w resnet50 -m eyeriss --layers`
+
+    `archsim evaluate -w llama-3-70b -m h100x8 --phase decode --context 4096 --plan tp8`
     """
     if phase or context or plan or request or bits:
         from archsim.cli.language import serve
