@@ -159,6 +159,14 @@ def validate(data: Any, model: type[Model], source: object = "<data>") -> Model:
                 found=str(first["loc"][-1]),
                 expected=", ".join(known) or None,
             ) from None
+        if first["type"] == "literal_error":
+            raise InputError(
+                "no such choice" + more,
+                source=source,
+                field=field,
+                found=first["input"],
+                expected=first["ctx"]["expected"],
+            ) from None
         found = first.get("input") if first["type"] != "missing" else None
         raise InputError(first["msg"] + more, source=source, field=field, found=found) from None
     except RecursionError:

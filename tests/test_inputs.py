@@ -31,6 +31,13 @@ def test_a_misspelled_field_names_the_right_one(tmp_path: Path, right, wrong, pl
     assert place in str(error.value)
 
 
+def test_a_misspelled_choice_names_the_right_one(tmp_path: Path) -> None:
+    file = tmp_path / "t.yaml"
+    file.write_text((MACHINES / "tiny.yaml").read_text().replace("weight_sta", "weigth_sta", 1))
+    with pytest.raises(InputError, match="did you mean 'weight_stationary'"):
+        load_machine(file)
+
+
 def test_a_misspelled_field_of_a_scenario_names_the_right_one(tmp_path: Path) -> None:
     file = tmp_path / "s.yaml"
     file.write_text((SCENARIOS / "smoke.yaml").read_text().replace("minimize:", "minimise:", 1))
