@@ -47,7 +47,7 @@ _LAZY = {
     "Problem": "archsim.envs.accelerator_problem",
     "Recorder": "archsim.envs.recorder",
     "RefinementEnv": "archsim.envs.refinement",
-    "Scenario": "archsim.envs.scenario",
+    "Scenario": "archsim.envs.accelerator_scenario",
     "ScenarioProblem": "archsim.envs.problem",
     "StepwiseEnv": "archsim.envs.stepwise",
     "StepwiseVectorEnv": "archsim.envs.stepwise",

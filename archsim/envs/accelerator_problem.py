@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from archsim.envs.accelerator_scenario import Scenario
 from archsim.envs.objective import SCORES
 from archsim.envs.problem import Metrics, ScenarioProblem, copy_input, log_share
-from archsim.envs.scenario import Scenario, error_context, is_file
+from archsim.envs.scenario import error_context, is_file
 
 if TYPE_CHECKING:
     from archsim.workload import Workload

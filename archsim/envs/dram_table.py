@@ -45,19 +45,22 @@ class Tabled(Protocol):
     """What a table needs of a problem (:class:`archsim.envs.dram.DramProblem`).
 
     Attributes:
-        scenario: Named in errors.
         trace: The requests.
         measured: Metrics of the model, in order.
-        shipped: Those of the reference controller.
         space: The designs.
-        designs: The simulator.
     """
 
-    scenario: BaseScenario
     trace: Trace
     measured: tuple[str, ...]
-    shipped: Mapping[str, float]
     space: DesignSpace
+
+    @property
+    def shipped(self) -> Mapping[str, float]:
+        """Metrics of the reference controller."""
+
+    @property
+    def scenario(self) -> BaseScenario:
+        """Named in errors."""
 
     @property
     def designs(self) -> ControllerProblem:

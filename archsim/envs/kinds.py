@@ -47,7 +47,7 @@ class Kind:
 
 KINDS: dict[str, Kind] = {
     "accelerator": Kind(
-        "archsim.envs.scenario:Scenario",
+        "archsim.envs.accelerator_scenario:Scenario",
         "archsim.envs.accelerator_problem:Problem",
         "archsim/Accelerator-v0",
         "archsim/AcceleratorStepwise-v0",

@@ -10,10 +10,10 @@ import numpy as np
 from pydantic import Field, field_validator, model_validator
 
 from archsim.envs.scenario import (
-    CHECKED_VALUES,
     BaseScenario,
     Number,
     ValuesSpec,
+    checked_places,
     error_context,
     is_file,
     resolved_name,
@@ -393,11 +393,8 @@ class LLMScenario(BaseScenario):
                 "the context includes the new tokens", found=int(parameter.table.min()),
                 expected=f"at least {max(new)}",
             )  # fmt: skip
-        if not spec.paths:
-            return
-        count = parameter.cardinality
-        for at in np.unique(np.linspace(0, count - 1, min(count, CHECKED_VALUES)).astype(int)):
-            machine.with_values(machine_values(spec, parameter, int(at)))
+        for at in checked_places(parameter) if spec.paths else ():
+            machine.with_values(machine_values(spec, parameter, at))
 
 
 def machine_values(spec: ChoiceSpec, parameter: Parameter, index: Any) -> dict[str, Any]:

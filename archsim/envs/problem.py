@@ -2,36 +2,45 @@
 
 An environment for a cost model of one's own is one small class, a :class:`DesignProblem`: its
 parameters, the names of its metrics, what is wanted of them, and a function that evaluates a batch
-of designs. Everything else follows from it::
+of designs. Everything else follows from it:
 
-    class Mesh(DesignProblem):
-        '''A mesh of routers for all-to-all traffic.'''
+>>> import gymnasium as gym
+>>> from archsim.envs import DesignProblem, Objective, parallel_env
+>>> from archsim.space import Parameter
+>>> class Mesh(DesignProblem):
+...     '''A mesh of routers for all-to-all traffic.'''
+...
+...     space = DesignSpace(
+...         [
+...             Parameter("nodes", (16, 64, 256), role="compute"),
+...             Parameter("link_bits", (32, 64, 128), role="interconnect"),
+...         ],
+...         ["nodes * link_bits <= 16384"],
+...     )
+...     metric_names = ("latency_s", "energy_j", "area_mm2")
+...     objective = Objective(("latency_s", "energy_j"), limits={"area_mm2": 1.5})
+...
+...     def evaluate_batch(self, designs):
+...         values = self.space.decode(designs)
+...         hops = 2 / 3 * np.sqrt(values["nodes"])
+...         return {
+...             "latency_s": 1e-9 * (3 * hops + 4096 / values["link_bits"]),
+...             "energy_j": 1e-12 * 4096 * hops,
+...             "area_mm2": 1e-4 * values["nodes"] * values["link_bits"],
+...         }
+>>> env = gym.make("archsim/Design-v0", scenario=Mesh())
+>>> observation, info = env.reset(seed=0)
+>>> observation, reward, terminated, truncated, info = env.step([0, 2])  # 16 nodes, 128 bits
+>>> info["feasible"], reward > 0.5  # better than the middle of the space
+(True, True)
+>>> parallel_env(Mesh()).team  # agents by the roles of the parameters
+{'compute': ('nodes',), 'interconnect': ('link_bits',)}
 
-        space = DesignSpace(
-            [
-                Parameter("nodes", (16, 64, 256), role="compute"),
-                Parameter("link_bits", (32, 64, 128), role="interconnect"),
-            ],
-            ["nodes * link_bits <= 16384"],
-        )
-        metric_names = ("latency_s", "energy_j", "area_mm2")
-        objective = Objective(("latency_s", "energy_j"), limits={"area_mm2": 6.0})
-
-        def evaluate_batch(self, designs):
-            values = self.space.decode(designs)
-            hops = 2 / 3 * np.sqrt(values["nodes"])
-            flits = 4096 / values["link_bits"]
-            return {
-                "latency_s": 1e-9 * (3 * hops + flits) / values["nodes"],
-                "energy_j": 1e-12 * 4096 * hops,
-                "area_mm2": 1e-4 * values["nodes"] * values["link_bits"],
-            }
-
-``gym.make("archsim/Design-v0", scenario=Mesh())`` and ``archsim/DesignStepwise-v0``, their vector
-environments, ``parallel_env(Mesh())``, the recorder, the learned proxy and all agents take it as it
-is. Where the class lies in a module that can be imported, ``archsim run my_models:Mesh`` explores
-it in processes of their own, with store, resume, tables, figures and report, and a scenario file
-names it by ``environment: my_models:Mesh`` (:mod:`archsim.envs.custom`).
+``archsim/DesignStepwise-v0``, the vector environments, the recorder, the learned proxy and all
+agents take it as it is. Where the class lies in a module that can be imported,
+``archsim run my_models:Mesh`` explores it in processes of their own, with store, resume, tables,
+figures and report, and a scenario file names it by ``environment: my_models:Mesh``
+(:mod:`archsim.envs.custom`).
 """
 
 from __future__ import annotations

@@ -17,34 +17,13 @@ from archsim.envs.objective import Objective
 from archsim.errors import InputError
 from archsim.inputs import Strict, parse_yaml, read_text, validate
 from archsim.space import DesignSpace, Parameter
-from archsim.space.parameter import Role
 
 #: Shipped scenarios (the top-level folder, or the link to it inside an installed package).
 SCENARIOS = Path(__file__).resolve().parent.parent / "scenarios"
-#: Metrics of every accelerator cost model; with several workloads also ``METRIC.WORKLOAD``.
-METRICS: tuple[str, ...] = (
-    "latency_s",
-    "energy_j",
-    "area_mm2",
-    "power_w",
-    "edp_js",
-    "utilization",
-    "throughput_per_s",
-)
-#: Metrics of some: the published quality of a language model at the width of its weights.
-SOME_METRICS: tuple[str, ...] = ("perplexity",)
 #: Values of one parameter that are tried on the machine at load; of more, this many evenly spread.
 CHECKED_VALUES = 256
 Number = int | float
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,79}$"
-
-
-class WorkloadSpec(Strict):
-    """One network of a scenario."""
-
-    name: str = Field(min_length=1, description="shipped name, or file relative to the scenario")
-    weight: float = Field(1.0, gt=0, le=1e9, description="inferences of it in the mix")
-    batch: int | None = Field(None, ge=1, le=2**20, description="batch size; default the file's")
 
 
 class RangeSpec(Strict):
@@ -97,26 +76,6 @@ class ValuesSpec(Strict):
         raise NotImplementedError
 
 
-class ParameterSpec(ValuesSpec):
-    """One parameter: where it sits in the machine and what it may be."""
-
-    path: str | tuple[str, ...] = Field(min_length=1, description="dotted machine path(s)")
-    scale: Number = Field(1, gt=0, description="machine value = value x scale")
-    role: Role
-    ordered: bool | None = None
-    log: bool = False
-
-    def build(self) -> Parameter:
-        """The parameter of the design space.
-
-        Raises:
-            InputError: Its values do not make a parameter.
-        """
-        return self.parameter(
-            path=self.path, role=self.role, ordered=self.ordered, scale=self.scale, log=self.log
-        )
-
-
 def ranged(name: str, bounds: RangeSpec, **fields: Any) -> Parameter:
     """The parameter of a range.
 
@@ -163,13 +122,6 @@ class ObjectiveSpec(Strict):
         )
 
 
-class FidelitySpec(Strict):
-    """How closely a design is looked at; handed to the cost model."""
-
-    effort: str = Field("fast", min_length=1, max_length=40)
-    objective: str = Field("edp", min_length=1, max_length=40, description="what mappings minimise")
-
-
 class AgentSpec(Strict):
     """A searcher and its options."""
 
@@ -202,7 +154,7 @@ class RunSettings(Strict):
     @field_validator("agents", mode="before")
     @classmethod
     def _names_are_agents(cls, value: Any) -> Any:
-        return _named(value)
+        return named(value)
 
     @field_validator("agents")
     @classmethod
@@ -213,7 +165,7 @@ class RunSettings(Strict):
         return agents
 
 
-def _named(value: Any) -> Any:
+def named(value: Any) -> Any:
     """A list in which a bare string stands for ``{name: string}``."""
     if isinstance(value, (list, tuple)):
         return [{"name": item} if isinstance(item, str) else item for item in value]
@@ -280,68 +232,11 @@ class BaseScenario(Strict):
 Kindred = TypeVar("Kindred", bound=BaseScenario)
 
 
-class Scenario(BaseScenario):
-    """An exploration of accelerators; the default kind."""
-
-    environment: Literal["accelerator"] = "accelerator"
-    workloads: tuple[WorkloadSpec, ...] = Field(min_length=1, max_length=64)
-    machine: str = Field(min_length=1, description="shipped name, or file relative to the scenario")
-    fidelity: FidelitySpec = FidelitySpec.model_validate({})
-    parameters: tuple[ParameterSpec, ...] = Field(min_length=1, max_length=256)
-
-    @field_validator("workloads", mode="before")
-    @classmethod
-    def _names_are_workloads(cls, value: Any) -> Any:
-        return _named(value)
-
-    def targets(self, spec: ParameterSpec) -> Iterable[str]:
-        """The machine paths it sets."""
-        return (spec.path,) if isinstance(spec.path, str) else spec.path
-
-    def metric_names(self) -> tuple[str, ...]:
-        """Metrics its cost model may give; the opened problem knows for sure."""
-        if len(self.workloads) == 1:
-            return (*METRICS, *SOME_METRICS)
-        each = (f"{m}.{_stem(w.name)}" for w in self.workloads for m in METRICS)
-        return (*METRICS, *SOME_METRICS, *each)
-
-    def resolved(self, folder: Path) -> Scenario:
-        """Itself with the names of files in a folder made absolute."""
-        workloads = tuple(
-            spec.model_copy(update={"name": resolved_name(spec.name, folder)})
-            for spec in self.workloads
-        )
-        machine = resolved_name(self.machine, folder)
-        return self.model_copy(update={"workloads": workloads, "machine": machine})
-
-    def check(self) -> None:
-        """Check everything that can be checked without evaluating a design.
-
-        Every parameter path and value is tried on the machine (of more than
-        :data:`CHECKED_VALUES` values that many, both ends included).
-
-        Raises:
-            InputError: The first thing wrong.
-        """
-        from archsim.hardware import load_machine
-
-        with error_context(field="objective"):
-            self.objective.build().check_metrics(self.metric_names())
-        _check_workloads([spec.name for spec in self.workloads])
-        space = self.build_space()
-        with error_context(field="machine"):
-            machine = load_machine(self.machine)
-        for parameter in space.parameters:
-            count = parameter.cardinality
-            tried = min(count, CHECKED_VALUES)
-            with error_context(field=f"parameters.{parameter.name}"):
-                for at in range(tried):
-                    value = parameter.machine_value(at * (count - 1) // max(tried - 1, 1))
-                    machine.with_values(dict.fromkeys(parameter.paths, value))
-
-
-def _stem(name: str) -> str:
-    return Path(name).stem if is_file(name) else name
+def checked_places(parameter: Parameter) -> list[int]:
+    """Values of a parameter that are tried at load, by place: all, or :data:`CHECKED_VALUES`."""
+    count = parameter.cardinality
+    tried = min(count, CHECKED_VALUES)
+    return [at * (count - 1) // max(tried - 1, 1) for at in range(tried)]
 
 
 def is_file(name: str) -> bool:
@@ -487,28 +382,3 @@ def resolved_name(name: str, folder: Path) -> str:
     """A file name made absolute, where it is one of a file in the folder."""
     inside = folder / name
     return str(inside.resolve()) if is_file(name) and isfile(inside) else name
-
-
-def _check_workloads(given: list[str]) -> None:
-    from archsim.workload import available_workloads, load_model
-    from archsim.workload.library import language_step
-
-    known = available_workloads()
-    for name in given:
-        step = language_step(name)
-        if step is not None:
-            load_model(step[0])
-        elif is_file(name):
-            if not isfile(name):
-                raise InputError("no such file", field="workloads", found=name)
-        elif name not in known:
-            near = difflib.get_close_matches(name, known, n=3) or known
-            raise InputError(
-                "no such workload",
-                field="workloads",
-                found=name,
-                expected=f"a path, or one of {', '.join(near)}",
-            )
-    names = [_stem(name) for name in given]
-    if len(set(names)) != len(names):
-        raise InputError("workload named twice", field="workloads", found=names)

@@ -91,7 +91,7 @@ class Parameter:
                 raise InputError(
                     "ordered values must increase strictly", field=self.name, found=self.values
                 )
-        if self.log and (self.kind != "number" or min(self.values) <= 0):  # type: ignore[operator,type-var]
+        if self.log and (self.kind != "number" or min(self.values) <= 0):  # type: ignore[operator]
             raise InputError("log needs positive numbers", field=self.name, found=self.values)
         if not (math.isfinite(self.scale) and self.scale > 0):
             raise InputError("scale must be positive", field=self.name, found=self.scale)
