@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -305,7 +305,7 @@ def _decode_set(device: str, t: Table, kind: str) -> Measured:
 
 
 def latent_sets(device: str) -> list[Measured]:
-    """Multi-head latent attention of DeepSeek-V3 (aiconfigurator): nothing fitted."""
+    """Multi-head latent attention of DeepSeek-V3 (aiconfigurator); fitted: decode on H100."""
     gpu, sets = gpu_device(device), []
     for phase in ("context", "generation"):
         path = _file(device, f"mla/*/*/{phase}_mla_perf.parquet")
@@ -342,20 +342,14 @@ def latent_sets(device: str) -> list[Measured]:
 
         shapes = {"batch": t["batch_size"], "tokens": t["isl"] + t["step"], "heads": t["num_heads"],
                   "kv": t["kv_cache_dtype"]}  # fmt: skip
-        sets.append(
-            Measured(
-                f"MLA {'prefill' if phase == 'context' else 'decode'}",
-                device,
-                phase,
-                f"aiconfigurator, {_generation(device)}",
-                None,
-                shapes,
-                t["latency"] * 1e-3,
-                None,
-                predict,
-                False,
-            )
-        )
+        # on A100 the host's time to start vLLM's kernels is all of what was measured
+        fitted = phase == "generation" and device == "h100"
+        sets.append(Measured(
+            f"MLA {'prefill' if phase == 'context' else 'decode'}", device,
+            "prefill" if phase == "context" else "decode",
+            f"aiconfigurator, {_generation(device)}", None, shapes, t["latency"] * 1e-3,
+            shape_code(t["num_heads"], t["batch_size"]) if fitted else None, predict, fitted,
+        ))  # fmt: skip
     return sets
 
 
@@ -366,12 +360,42 @@ def moe_sets(device: str) -> list[Measured]:
         return []
     table = read_parquet(path)
     figures = _loads(table, by_group=device == "h100")
-    names = ("bfloat16", "fp8", "fp8_block", "w4a16_mxfp4")
-    return [
-        _moe_set(device, name, _take(table, rows), _take(figures, rows))
-        for name in names
-        if len(rows := np.flatnonzero(table["moe_dtype"] == name))
-    ]
+    sets = []
+    for name in ("bfloat16", "fp8", "fp8_block", "w4a16_mxfp4"):
+        rows = np.flatnonzero(table["moe_dtype"] == name)
+        if not len(rows):
+            continue
+        sets.append(_moe_set(device, name, _take(table, rows), _take(figures, rows)))
+        if device == "h100" and name in ("bfloat16", "fp8"):
+            own = rows[_own_tuning(_take(table, rows))]
+            one = _moe_set(device, name, _take(table, own), _take(figures, own))
+            operator = f"{one.operator}, own tuning"
+            sets.append(replace(one, operator=operator, target=None, calibrated=False))
+    return sets
+
+
+def _own_tuning(t: Table) -> NDArray[np.bool_]:
+    """Rows that were measured with the tiles that were tuned for them, for certain.
+
+    The collector keeps what it tunes in files named by width, intermediate width and experts of one
+    device, and takes the first whose name begins like that (collector/trtllm/collect_moe.py): a
+    model of equal sizes, or 16 experts for 1, may be found instead, and an untuned kernel runs.
+    """
+    columns = (
+        t["hidden_size"], t["inter_size"] // t["moe_tp_size"],
+        t["num_experts"] // t["moe_ep_size"],
+    )  # fmt: skip
+    names = ["_".join(map(str, row)) for row in zip(*(c.tolist() for c in columns), strict=True)]
+    models = zip(*(t[c].tolist() for c in ("inter_size", "num_experts", "topk")), strict=True)
+    owners: dict[str, set[object]] = {}
+    for name, model in zip(names, models, strict=True):
+        owners.setdefault(name, set()).add(model)
+    alone = {
+        name
+        for name, its in owners.items()
+        if len(its) == 1 and not any(o != name and o.startswith(name) for o in owners)
+    }
+    return np.array([name in alone for name in names])
 
 
 def _loads(t: Table, by_group: bool) -> Table:

@@ -255,6 +255,9 @@ def test_constants_are_carried_over_by_data_sheets(here, there):
     before, after = own[here].gemm, carried.gemm
     assert after["l2_bytes_per_cycle"] == pytest.approx(before["l2_bytes_per_cycle"] * ratio)
     assert after["launch_s"] == before["launch_s"]
+    faster = DEVICES[there].clock_hz / DEVICES[here].clock_hz
+    block = own[here].kernel("decode")["grouped_block_s"] / faster  # so many cycles
+    assert carried.kernel("decode")["grouped_block_s"] == pytest.approx(block)
     same = own[here].carried_over(DEVICES[here])
     assert all(same.kernel(k) == dict(v) for k, v in own[here].kernels.items())
     # a device is predicted better from the other's measurements than with its constants unchanged

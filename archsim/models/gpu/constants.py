@@ -21,11 +21,13 @@ from archsim.models.gpu.device import Figure, GpuDevice, gpu_device
 
 PATH = Path(__file__).with_name("constants.yaml")
 Numbers = dict[str, float]
-#: What :meth:`GpuConstants.carried_over` changes: work of one SM, and work all SMs share.
+#: What :meth:`GpuConstants.carried_over` changes: work of one SM, latencies of one SM, and work all
+#: SMs share.
 SM_TIMES = (
     "k_step_s", "tile_s", "grouped_tile_s", "grouped_row_s", "grouped8_row_s", "head_step_s",
-    "head_loop_s",
+    "head_loop_s", "latent_tile_s",
 )  # fmt: skip
+SM_LATENCIES = ("block_s", "query_s", "combine_s", "part_s")
 SHARED_TIMES = ("token_s", "head_s", "head_token_s", "expert_s", "route_s")
 
 
@@ -99,8 +101,9 @@ class GpuConstants:
         """Constants for a GPU of another generation, from both data sheets.
 
         What an SM needs for a tensor operation is taken to stay: bytes a cycle grow with the 16-bit
-        operations it does a cycle, the time of a step or a tile shrinks as its rate grows. Work all
-        SMs share (entering tokens into a cache, routing them) shrinks with their number and clock.
+        operations it does a cycle, the time of a step or a tile shrinks as its rate grows. What its
+        blocks wait for (to start, to fetch their queries, to combine) stays in cycles. Work all SMs
+        share (entering tokens into a cache, routing them) shrinks with their number and clock.
         Launches, shares of a bandwidth and what links need stay as they are. How well this works is
         what ``archsim validate gpu`` shows under "One device left out".
 
@@ -124,6 +127,8 @@ class GpuConstants:
                 return value * wider
             if name in SM_TIMES:
                 return value / (wider * faster)
+            if name.endswith(SM_LATENCIES):
+                return value / faster
             return value / (more * faster) if name in SHARED_TIMES else value
 
         kernels = {

@@ -4,7 +4,9 @@ The keys and values of one KV head are read once for the group of query heads th
 ``group_limit``; beyond that, and in the kernel without tensor units, once for every query head,
 from L2). A block walks over its part of a cache: in tiles of 64 tokens, each of which takes a time
 for its bytes and one for the rows of queries (8 to 64) it meets, or, one query a block, in loops
-whose length the threads and registers set. The parts follow from the split:
+whose length the threads and registers set. Over latent rows, key and value at once, 64 heads share
+a block (constants ``latent``; those of ``grouped`` where a generation has none). The parts follow
+from the split:
 
 * ``fixed``: so many equal parts that it is quickest. ``ceil(items * parts / slots)`` rounds pass.
 * ``flash``, ``xqa``: the number FlashDecoding and TensorRT-LLM take. ``xqa`` takes the kernel too
@@ -246,6 +248,8 @@ def evaluate_decode(
     dram = cache * missed + 4.0 * b * h * d
     flops = 2.0 * b * h * tokens * (d + (d if latent_value_dim is None else latent_value_dim))
     kernel = "grouped8" if size < 2 and "grouped8_launch_s" in p else "grouped"
+    if shared and "latent_launch_s" in p:
+        kernel = "latent"
 
     def memory(name: str) -> Floats:
         return dram / (device.bandwidth_bytes_per_s * p[f"{name}_read_efficiency"])
