@@ -247,7 +247,7 @@ class DramProblem(ScenarioProblem[DramScenario]):
     environment = "dram_controller"
     reference_name = "default controller of DRAMSys"
     refusal = "loses data"
-    measured = METRICS
+    measured: tuple[str, ...] = METRICS
 
     def open(self, spec: DramScenario) -> None:
         """Read the memory, the trace and the table."""
