@@ -23,6 +23,7 @@ FIXED = {
 SPAN = 3.0
 SHARES = ("efficiency", "overlap", "l2_share", "sustained_clock", "tail")
 ROWS, GENERATIONS, SEED = 2500, 40, 7
+Mask = NDArray[np.bool_]
 OF_DEVICE = {"a100": "ampere", "h100": "hopper"}
 
 
@@ -40,7 +41,7 @@ def fit_kernel(
     generation: str,
     kernel: str,
     *,
-    out_of: Callable[[Measured], NDArray[np.bool_]] = lambda one: one.held,
+    out_of: Callable[[Measured], Mask] = lambda one: one.held,
     anew: bool = False,
     generations: int = GENERATIONS,
 ) -> GpuConstants:
@@ -112,22 +113,25 @@ def cross_validate(
     """
     rows, found = [], []
     for (generation, name), members in _groups(sets, kernel).items():
-        own, errors = load_constants(generation), []
-        shipped = []
+        own = load_constants(generation)
+        errors: list[float] = []
+        shipped: list[float] = []
         for split in range(splits):
             for fold in range(FOLDS):
-                held = {id(one): one.folds(split) == fold for one in members}
-                if not any(mask.any() for mask in held.values()):
+
+                def left_out(one: Measured, split: int = split, fold: int = fold) -> Mask:
+                    return one.folds(split) == fold
+
+                if not any(left_out(one).any() for one in members):
                     continue
                 fitted = fit_kernel(
-                    members, generation, name, out_of=lambda one, held=held: held[id(one)],
-                    anew=True, generations=generations,
-                )  # fmt: skip
+                    members, generation, name, out_of=left_out, anew=True, generations=generations
+                )
                 for constants, into in ((fitted, errors), (own, shipped)):
                     sizes = [
                         np.abs(one.predict(constants, r) / one.latency_s[r] - 1)
                         for one in members
-                        if len(r := np.flatnonzero(held[id(one)]))
+                        if len(r := np.flatnonzero(left_out(one)))
                     ]
                     into.append(float(np.concatenate(sizes).mean()))
         found.append(errors)

@@ -92,8 +92,8 @@ class _Blocks:
         rounds = fixed_rounds(self.items, parts, self.slots)
         walk = rounds * (self.start + self.walk(self.tokens / parts))
         many = np.asarray(parts, float)
-        merge = self.p[f"{self.kernel}_combine_s"]
-        merge = merge + self.p.get(f"{self.kernel}_part_s", 0.0) * many
+        each = self.p.get(f"{self.kernel}_part_s", 0.0)
+        merge = self.p[f"{self.kernel}_combine_s"] + each * many
         return self._bound(walk) + np.where(many > 1, merge, 0.0), walk
 
     def split(self, split: str, batch: Floats, sms: Figure) -> Found:
