@@ -270,8 +270,9 @@ def _reasons(
 ) -> tuple[str, ...]:
     """The explanation: rank, comparisons, neighbours, limits."""
     count, feasible = len(results.feasible), int(results.feasible.sum())
+    measure = f" ({results.meta.get('objective_label', 'cost')})" if by == "objective" else ""
     lines = [
-        f"It has the lowest {_name(by)} of the {feasible:,} feasible designs among the "
+        f"It has the lowest {_name(by)}{measure} of the {feasible:,} feasible designs among the "
         f"{count:,} distinct designs evaluated."
     ]
     for other in others:

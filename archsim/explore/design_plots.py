@@ -139,7 +139,8 @@ def plot_roofline(design: DesignCost, path: str | Path) -> Path:
         intensity = np.array([layer.macs / layer.bytes_moved for layer in layers])
         rate = np.array([layer.macs / layer.latency_s for layer in layers])
         peak, bandwidth = design.peak_macs_per_s, design.bandwidth_bytes_per_s
-        unit = Unit(1 / 1e9, "GMAC/s")
+        prefixed = unit_for("peak_macs", [peak])
+        unit = Unit(prefixed.factor, f"{prefixed.text}/s")
         ridge = peak / bandwidth
         low = min(float(intensity.min()), ridge) / 2 if layers else ridge / 10
         high = max(float(intensity.max()), ridge) * 2 if layers else ridge * 10
@@ -155,9 +156,9 @@ def plot_roofline(design: DesignCost, path: str | Path) -> Path:
         log_if_wide(panel.xaxis, low, high, ratio=1.0)
         log_if_wide(panel.yaxis, floor / 1.5, top * 2, ratio=1.0)
         panel.set_xlabel(f"MACs per byte of {words(design.backing)} traffic")
-        panel.set_ylabel("Rate [GMAC/s]")
+        panel.set_ylabel(f"Rate [{unit.text}]")
         panel.set_title("Roofline: " + design.role.split(",")[0])
-        caption = f"peak {number(top)} GMAC/s, {words(design.backing)} "
+        caption = f"peak {number(top)} {unit.text}, {words(design.backing)} "
         caption += human("b_bytes_per_s", bandwidth)
         panel.text(0.99, 0.98, caption, transform=panel.transAxes, ha="right", va="top")
         canvas.legend(loc="outside right upper", alignment="left", handletextpad=0.3)

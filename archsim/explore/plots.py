@@ -116,6 +116,7 @@ def _window(values: np.ndarray, limit: float | None, most: float) -> tuple[float
     low, high = float(values.min()), min(most, float(np.percentile(values, 98)))
     if limit is not None:
         high = max(high, min(1.25 * limit, 4 * high))
+        low = min(low, max(0.97 * limit, low / 4))  # a limit from below
     if high <= low:
         high = low * 1.1 if low > 0 else low + 1.0
     return low, high

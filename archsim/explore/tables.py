@@ -89,7 +89,7 @@ def exploration_table(summary: Summary) -> None:
     console.print(
         f"{summary.evaluations:,} evaluations of {summary.designs:,} distinct designs "
         f"({summary.fresh:,} evaluated now) in {duration(summary.elapsed_s)}; "
-        f"{len(results.front)} designs on the front"
+        f"{len(results.front)} design{'' if len(results.front) == 1 else 's'} on the front"
     )
     console.print(f"results in {summary.directory}", soft_wrap=True)
 

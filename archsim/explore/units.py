@@ -155,6 +155,8 @@ def human(metric: str, value: float, digits: int = 3) -> str:
     if metric == "utilization":
         return f"{100 * value:.1f} %"
     unit = unit_for(metric, [value])
+    if not unit.text and float(value).is_integer() and abs(value) < 1e15:
+        return f"{value:,.0f}"
     text = number(float(value) * unit.factor, digits)
     return f"{text} {unit.text}".strip()
 

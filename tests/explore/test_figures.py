@@ -15,13 +15,15 @@ import synthetic
 from archsim.envs.scenario import load_scenario
 from archsim.errors import InputError
 from archsim.explore import best, runner
-from archsim.explore.design_cost import design_costs
+from archsim.explore.design_cost import Layer, design_costs
+from archsim.explore.design_plots import _number_points
 from archsim.explore.export import write_csv
 from archsim.explore.figures import plot_all
-from archsim.explore.plots import plot_convergence, plot_pareto
+from archsim.explore.plots import _window, plot_convergence, plot_pareto
 from archsim.explore.report import write_report
 from archsim.explore.results import Results, compare
-from archsim.explore.units import duration, human, unit_for
+from archsim.explore.style import figure
+from archsim.explore.units import duration, human, unit_for, words
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -154,7 +156,7 @@ def test_the_report_stands_alone(results, choice, tmp_path):
     # The objective is explained where its values stand; words read from the left; what a figure
     # shows is said to those who cannot see it.
     assert "logarithm of the geometric mean of latency and area" in text
-    assert '<dd>weight_stationary</dd>' in text
+    assert "<dd>weight_stationary</dd>" in text
     assert 'alt="pareto: Every design evaluated' in text
 
 
@@ -216,3 +218,39 @@ def test_one_prefix_for_all_values_of_an_axis():
     unit = unit_for("latency_s", [1e-3, 5e-3, 2.0, np.inf])
     assert (unit.text, unit.factor) == ("ms", pytest.approx(1e3))
     assert duration(185) == "3 min 05 s"
+
+
+def test_a_limit_near_the_designs_is_in_the_picture():
+    values = np.linspace(5.2, 7.0, 50)
+    low, high = _window(values, 5.0, np.inf)
+    assert low < 5.0 < high
+    low, high = _window(values, 7.2, np.inf)
+    assert low < 7.2 < high
+    assert _window(values, 0.01, np.inf)[0] > 1.0  # one far away is not
+
+
+def test_numbers_of_the_roofline_cover_no_point_and_no_other(tmp_path):
+    layers = [Layer(f"l{i}", 1e6 * (1 + 0.01 * i), 1e4, 1e-3, "compute") for i in range(6)]
+    places = []
+    with figure(tmp_path / "f.png", 6, 4) as canvas:
+        panel = canvas.add_subplot()
+        across = np.array([layer.macs / layer.bytes_moved for layer in layers])
+        up = np.array([layer.macs / layer.latency_s for layer in layers])
+        panel.scatter(across, up)
+        canvas.draw_without_rendering()
+        _number_points(panel, across, up, list(range(6)))
+        dots = panel.transData.transform(np.stack([across, up], axis=1))
+        step = canvas.dpi / 72
+        for place, text in enumerate(panel.texts):
+            places.append(dots[place] + np.array(text.xyann) * step)
+    spots = [*dots, *places]
+    for place, spot in enumerate(places):
+        rest = [s for i, s in enumerate(spots) if i != len(dots) + place]
+        assert min(np.linalg.norm(spot - other) for other in rest) >= 8.9 * step
+
+
+def test_names_and_counts_read_as_words():
+    assert words("psum_spad") == "partial-sum scratchpad"
+    assert words("weight_register") == "weight register"
+    assert human("devices", 3.0) == "3"
+    assert human("memory_share", 0.8007) == "0.801"
