@@ -14,6 +14,7 @@ import typer
 
 from archsim.cli import (
     attention,
+    compare,
     explore,
     gemmini,
     language,
@@ -69,6 +70,7 @@ for _group in (
     study,
     proxy,
     models,
+    compare,
     show,
     mapping,
     language,

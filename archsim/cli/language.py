@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from archsim.hardware import Machine
 
 Phase = Annotated[str, typer.Option(help="prefill or decode.")]
 Context = Annotated[int, typer.Option(min=1, help="Tokens in each request's cache after the step.")]
@@ -93,7 +96,7 @@ def workload(
 
 def serve(
     model: str,
-    machine: str,
+    chip: Machine,
     phase: str | None,
     batch: int | None,
     context: int | None,
@@ -107,7 +110,6 @@ def serve(
 ) -> None:
     """One step of a language model on a machine's devices (`archsim evaluate`)."""
     from archsim.errors import InputError
-    from archsim.hardware import load_machine
     from archsim.hardware.carbon import ownership
     from archsim.system.llm import Plan, Share, evaluate_step
     from archsim.system.llm.advice import savings
@@ -116,7 +118,7 @@ def serve(
     for option, value in unused.items():
         if value:
             raise InputError(f"{option} does not go with a step of a language model")
-    found, chip = load_model(model), load_machine(machine)
+    found = load_model(model)
     if phase is None:
         phase = "decode" if found.architecture.causal else "prefill"
     step: dict[str, Any] = {

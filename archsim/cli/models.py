@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from archsim.cli.compare import SET, changed
 from archsim.cli.plan import PlanText
 
 
@@ -163,6 +164,7 @@ def evaluate(
             "NEW/CONTEXT or COUNTxNEW/CONTEXT (repeatable)."
         ),
     ] = None,
+    change: Annotated[list[str] | None, SET] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Latency, energy, area and power of a network on a machine, with the reasons.
@@ -179,17 +181,16 @@ def evaluate(
 
         unused = {"--density": density, "--mappings": mappings}
         serve(
-            workload, machine, phase, batch, context, plan, request, effort, bits, unused, layers,
-            as_json,
+            workload, changed(machine, change), phase, batch, context, plan, request, effort, bits,
+            unused, layers, as_json,
         )  # fmt: skip
         return
     from archsim.errors import InputError
-    from archsim.hardware import load_machine
     from archsim.system import evaluate as cost_of
     from archsim.workload import load_workload
     from archsim.workload.sparsity import prune
 
-    network, chip = load_workload(workload, batch=batch), load_machine(machine)
+    network, chip = load_workload(workload, batch=batch), changed(machine, change)
     if density:
         network = prune(network, _rules(density))
     try:
