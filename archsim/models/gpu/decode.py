@@ -84,17 +84,22 @@ class _Blocks:
     walk: Callable[[Floats], Floats]
 
     def _bound(self, walk: Floats) -> Floats:
-        overlap = self.p[f"{self.kernel}_overlap"]
-        return np.maximum(walk, self.floor) + overlap * np.minimum(walk, self.floor)
+        total = np.minimum(walk, self.floor)
+        total *= self.p[f"{self.kernel}_overlap"]
+        total += np.maximum(walk, self.floor)
+        return total
 
     def cut(self, parts: float | Floats) -> tuple[Floats, Floats]:
         """Latency without the launch, and the walk in it, of caches in so many parts."""
-        rounds = fixed_rounds(self.items, parts, self.slots)
-        walk = rounds * (self.start + self.walk(self.tokens / parts))
-        many = np.asarray(parts, float)
-        each = self.p.get(f"{self.kernel}_part_s", 0.0)
-        merge = self.p[f"{self.kernel}_combine_s"] + each * many
-        return self._bound(walk) + np.where(many > 1, merge, 0.0), walk
+        walk = fixed_rounds(self.items, parts, self.slots)
+        walk *= self.start + self.walk(self.tokens / parts)
+        total = self._bound(walk)
+        first, each = self.p[f"{self.kernel}_combine_s"], self.p.get(f"{self.kernel}_part_s", 0.0)
+        if isinstance(parts, np.ndarray):
+            total += np.where(parts > 1, first + each * parts, 0.0)
+        elif parts > 1:
+            total += first + each * parts
+        return total, walk
 
     def split(self, split: str, batch: Floats, sms: Figure) -> Found:
         """The same for a way to split."""
@@ -109,14 +114,15 @@ class _Blocks:
             tried = (flash_parts(self.items, tiles, self.slots),)
         elif split == "xqa":
             tried = (xqa_parts(self.items, self.tokens, batch, sms),)
-        found = np.full(len(self.items), np.inf)
-        walk_of_best, chosen = found, one
-        for parts in tried:
+        found, walk_of_best = self.cut(tried[0])
+        chosen = one * tried[0]
+        for parts in tried[1:]:
             total, walk = self.cut(parts)
             better = total < found
-            chosen = np.where(better, parts, chosen)
-            walk_of_best = np.where(better, walk, walk_of_best)
-            found = np.where(better, total, found)
+            if better.any():
+                np.copyto(found, total, where=better)
+                np.copyto(walk_of_best, walk, where=better)
+                np.copyto(chosen, parts, where=better)
         return found, walk_of_best, chosen
 
 

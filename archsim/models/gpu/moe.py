@@ -151,36 +151,51 @@ def equal_figures(total: Floats, active: Floats, experts: Floats) -> dict[str, F
     return {"total": total, "active": active, "experts": experts, "loads": loads}
 
 
+def _transfers(
+    p: Mapping[str, float], device: GpuDevice, wide: float, figures: Mapping[str, Floats],
+    gates: float,
+) -> list[tuple[Floats, Floats, Floats]]:  # fmt: skip
+    """Columns, reduction and seconds of reading by group of experts of both grouped products."""
+    hidden, inner, loads = figures["hidden"], figures["intermediate"], figures["loads"]
+    bandwidth = device.bandwidth_bytes_per_s * p["read_efficiency"]
+    found = []
+    for n, k in ((gates * inner, hidden), (hidden, inner)):
+        read = loads[..., EXPERTS] * (n * k * figures["stored"] / bandwidth)[:, None]
+        read += loads[..., TOKENS] * ((k * wide + n * 2.0) / bandwidth)[:, None]
+        found.append((n, k, read))
+    return found
+
+
 def _products(
-    p: Mapping[str, float], device: GpuDevice, rate: Figure, wide: float,
-    figures: Mapping[str, Floats], gates: float, tile: tuple[int, int], efficiency: float,
+    p: Mapping[str, float], device: GpuDevice, rate: Figure, wide: float, loads: Floats,
+    transfers: Sequence[tuple[Floats, Floats, Floats]], tile: tuple[int, int], efficiency: float,
     slower: Figure = 1.0,
 ) -> Found:  # fmt: skip
     """Latency, computing and memory time of both grouped products with one tile.
 
     ``slower`` lengthens every step.
     """
-    hidden, inner, loads = figures["hidden"], figures["intermediate"], figures["loads"]
-    sms, bandwidth = device.sms, device.bandwidth_bytes_per_s * p["read_efficiency"]
+    sms = device.sms
     high, wide_tile = tile
     blocks = loads[..., BLOCKS + ROW_TILES.index(high)]
-    count, held, total = blocks.sum(-1), loads[..., EXPERTS], loads[..., TOKENS]
-    latency = compute = memory = np.zeros(len(hidden))
+    count = blocks.sum(-1)
+    latency, compute, memory = (np.zeros(len(loads)) for _ in range(3))
     width = STEP_BYTES / wide
     step = slower * np.maximum(
         2.0 * high * wide_tile * width * sms / (rate * efficiency),
         (high + wide_tile) * STEP_BYTES / (p["l2_bytes_per_cycle"] * device.clock_hz),
     )
-    for n, k in ((gates * inner, hidden), (hidden, inner)):
+    for n, k, read in transfers:
         columns, steps = np.ceil(n / wide_tile), np.ceil(k / width)
         one = steps * step + p["tile_s"]
         c = blocks * (columns * one / sms)[:, None]
-        m = held * (n * k * figures["stored"] / bandwidth)[:, None]
-        m = m + total * ((k * wide + n * 2.0) / bandwidth)[:, None]
-        by_expert = (np.maximum(c, m) + p["overlap"] * np.minimum(c, m)).sum(-1)
+        by_expert = np.minimum(c, read)
+        by_expert *= p["overlap"]
+        by_expert += np.maximum(c, read)
         waves = np.ceil(count * columns / (sms * p["resident"]))
-        latency = latency + np.maximum(by_expert, waves * steps * p["k_step_s"]) + p["tail"] * one
-        compute, memory = compute + c.sum(-1), memory + m.sum(-1)
+        latency += np.maximum(by_expert.sum(-1), waves * steps * p["k_step_s"]) + p["tail"] * one
+        compute += c.sum(-1)
+        memory += read.sum(-1)
     return latency, compute, memory
 
 
@@ -260,7 +275,8 @@ def evaluate_moe(
         if value.size and not (value.min() >= 1 and np.isfinite(value).all()):
             raise InputError("a size is not positive", field=name, found=float(value.min()))
     total, gates = figures["total"], 2.0 if gated else 1.0
-    common = (p, device, device.peak(dtype), wide, figures, gates)
+    transfers = _transfers(p, device, wide, figures, gates)
+    common = (p, device, device.peak(dtype), wide, figures["loads"], transfers)
     latency, compute, memory = _quickest(
         [_products(*common, tile, p["tensor_efficiency"]) for tile in TUNED_TILES]
     )
@@ -293,8 +309,9 @@ def evaluate_moe(
 
 def _quickest(tried: Sequence[Found]) -> Found:
     """Of every row the quickest of several."""
-    best = np.argmin(np.stack([t[0] for t in tried]), axis=0)[None]
-    latency, compute, memory = (
-        np.take_along_axis(np.stack([t[i] for t in tried]), best, axis=0)[0] for i in range(3)
-    )
+    latency, compute, memory = tried[0]
+    for other in tried[1:]:
+        better = other[0] < latency
+        for best, its in zip((latency, compute, memory), other, strict=True):
+            np.copyto(best, its, where=better)
     return latency, compute, memory
