@@ -200,8 +200,11 @@ def read_arrays(path: str | Path, names: Sequence[str], what: str) -> dict[str, 
             return {name: file[name] for name in names}
     except FileNotFoundError:
         raise InputError("no such file", source=path, expected=what) from None
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError, TypeError) as error:
-        raise InputError(f"not {what}: {error}", source=path) from None
+    except OSError as error:
+        reason = error.strerror or "damaged"
+        raise InputError(f"cannot read file: {reason}", source=path, expected=what) from None
+    except (ValueError, KeyError, zipfile.BadZipFile, EOFError, TypeError):
+        raise InputError(f"not {what}, or a damaged one", source=path) from None
 
 
 def digest(content: Mapping[str, Any], values: Mapping[str, Sequence[Any]]) -> str:

@@ -138,3 +138,24 @@ def test_reads_cost_what_archgym_reports_for_its_stream():
     result = simulate(SPEC, trace, Policy(max_postponed=8, max_pulled_in=8, max_active=128))
     assert result.time_s == pytest.approx(50.025e-6, rel=1e-12)
     assert result.energy_j == pytest.approx(85.10925e-6, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("part", "change", "word"),
+    [
+        ("timing", {"REFI": 0}, "further apart"),
+        ("timing", {"RFC": -5}, "RFC must be 0 to"),
+        ("timing", {"FAW": 10**20}, "FAW must be 0 to"),
+        ("timing", {"CL": "9 * 9999999 * 99"}, "beyond reason"),
+        ("timing", {"RFC": "FOO + 1"}, "found 'FOO'"),
+        ("timing", {"RAS": "RAS + 1"}, "found 'RAS'"),
+        ("structure", {"rows": 2**70}, "2\\*\\*30 rows"),
+        ("structure", {"devices": 10**23}, "1024"),
+        ("mapping", "row-bank", "group 0 bits"),
+    ],
+)
+def test_a_memory_that_cannot_work_is_refused(part, change, word):
+    data = load_spec("ddr4_2400_4gb_x8").model_dump()
+    data[part] = data[part] | change if isinstance(change, dict) else change
+    with pytest.raises(InputError, match=word):
+        load_spec(data)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -215,3 +216,15 @@ def test_a_wrong_product_is_refused(change, word):
         load_product("nothing")
     with pytest.raises(InputError, match="positive"):
         closed_form("hbm_pim", 0, 1, 1)
+
+
+def test_a_product_and_its_memory_are_files_of_ones_own(tmp_path):
+    shipped = load_product("hbm_pim")
+    memory = shipped.base.model_dump(mode="json") | {"name": "slow", "clock_ps": 2000}
+    (tmp_path / "slow.yaml").write_text(yaml.safe_dump(memory))
+    mine = shipped.model_dump(mode="json") | {"memory": "slow.yaml"}
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(mine))
+    product = load_product(tmp_path / "mine.yaml")
+    ours, theirs = run_kernel(product, 1, 512, 512), run_kernel(shipped, 1, 512, 512)
+    assert ours.cycles == theirs.cycles
+    assert ours.time_s == pytest.approx(2 * theirs.time_s)

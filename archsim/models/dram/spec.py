@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
 
 from archsim.errors import InputError
 from archsim.inputs import Shelf, Strict, parse_yaml, read_text
@@ -15,6 +15,7 @@ from archsim.models.dram import layout
 from archsim.models.dram.expression import evaluate, names_in
 
 HERE = Path(__file__).parent
+MAX_CYCLES = 10_000_000  # of a timing parameter
 SCOPES = ("bank", "group", "rank", "ranks")
 _SETS = {
     "READS": ("RD", "RDA"),
@@ -45,7 +46,7 @@ class Structure(Strict):
     rows: PositiveInt
     columns: PositiveInt
     bus_bits: PositiveInt
-    devices: PositiveInt = 1
+    devices: PositiveInt = Field(default=1, le=1024)
     burst_length: PositiveInt
     data_rate: PositiveInt = 2
 
@@ -59,6 +60,8 @@ class Structure(Strict):
             raise ValueError("a burst must be whole bytes and divide the row")
         if self.ranks * self.bank_groups * self.banks_per_group > 1024:
             raise ValueError("more than 1024 banks in a channel")
+        if max(self.rows, self.columns) > 1 << 30 or self.capacity_bytes > 1 << 60:
+            raise ValueError("more than 2**30 rows or columns, or 2**60 bytes in all")
         return self
 
     @property
@@ -166,6 +169,14 @@ class DramSpec(Strict):
     per_bit: PerBit | None = None
     energy_source: str = ""
 
+    @field_validator("timing")
+    @classmethod
+    def _distances(cls, timing: dict[str, int | str]) -> dict[str, int | str]:
+        for name, value in timing.items():
+            if isinstance(value, int) and not 0 <= value <= MAX_CYCLES:
+                raise ValueError(f"{name} must be 0 to {MAX_CYCLES} cycles, found {value}")
+        return timing
+
     @model_validator(mode="after")
     def _sets(self) -> DramSpec:
         banks = self.structure.bank_groups * self.structure.banks_per_group
@@ -265,6 +276,21 @@ def _parameters(spec: DramSpec) -> dict[str, int]:
             break
         for name in usable:
             known[name] = evaluate(given.pop(name), known, f"timing.{name}")
+            if abs(known[name]) > MAX_CYCLES:
+                raise InputError(
+                    "a distance beyond reason",
+                    source=spec.name,
+                    field=f"timing.{name}",
+                    found=known[name],
+                    expected=f"at most {MAX_CYCLES} cycles",
+                )
+    for name in given.keys() & spec.timing.keys():
+        raise InputError(
+            "no such timing parameter, or one that is not known without this",
+            source=spec.name,
+            field=f"timing.{name}",
+            found=", ".join(sorted(names_in(given[name]) - known.keys())),
+        )
     return known
 
 
@@ -307,6 +333,18 @@ def load_spec(name: str | Path | dict[str, Any]) -> DramSpec:
         >>> load_spec("ddr4_2400_4gb_x8").structure.burst_bytes
         64
     """
+    from archsim.models.dram.address import parse_mapping
+
     spec = _PRESETS.load(name)
     spec.tables  # noqa: B018 (an incomplete timing set is an error of the file, so find it here)
+    parse_mapping(spec.mapping, spec)
+    refresh, interval = (spec.parameters.get(name, 0) for name in ("RFC", "REFI"))
+    if interval <= refresh:
+        raise InputError(
+            "refreshes must be further apart than one takes",
+            source=spec.name,
+            field="timing.REFI",
+            found=interval,
+            expected=f"more than RFC, {refresh} cycles",
+        )
     return spec

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from math import ceil
+from os.path import isfile  # false, no error, for a name no file can have
 from pathlib import Path
 from typing import Any, Literal
 
@@ -198,7 +199,7 @@ class Product(Strict):
     """A memory that computes: a product file.
 
     Attributes:
-        memory: DRAM preset of one (pseudo) channel.
+        memory: DRAM preset of one (pseudo) channel, or a file, relative to the product's.
         timing: Timing parameters that differ from the preset's, in its cycles.
         broadcast: Banks that one command reaches.
         channels: (Pseudo) channels of one stack or chip.
@@ -366,6 +367,9 @@ def load_product(name: str | Path | dict[str, Any]) -> Product:
         4
     """
     product = _PRODUCTS.load(name)
+    beside = Path(name).parent / product.memory if isinstance(name, (str, Path)) else None
+    if beside is not None and beside.suffix in {".yaml", ".yml"} and isfile(beside):
+        product = product.model_copy(update={"memory": str(beside)})
     _check(product)
     return product
 

@@ -53,7 +53,10 @@ def sizes_of(*sizes: ArrayLike) -> list[Ints]:
         bad = ~(np.isfinite(array) & (array >= 1) & (array == np.rint(array)) & (array < 2**31))
         if bad.any():
             raise InputError(
-                "must be a positive whole number", field=name, found=float(array[bad][0])
+                "must be a positive whole number",
+                field=name,
+                found=float(array[bad][0]),
+                expected=f"1 to {2**31 - 1}",
             )
         found.append(array.astype(np.int64))
     return list(np.broadcast_arrays(*(np.atleast_1d(a) for a in found)))
