@@ -18,6 +18,7 @@ The same paths are what a scenario's parameters and ``resolve(machine, overrides
 from __future__ import annotations
 
 import difflib
+import functools
 import re
 from collections.abc import Mapping
 from dataclasses import replace
@@ -323,10 +324,22 @@ def available_machines(engine: str | None = None) -> list[str]:
         engine: Only those with an engine of this kind, e.g. ``spatial`` for those that layers can
             be mapped onto.
     """
-    names = sorted(path.stem for path in MACHINES.glob("*.yaml"))
+    names = list(_shipped_names())
     if engine is None:
         return names
     return [n for n in names if any(e.kind == engine for e in load_machine(n).engines)]
+
+
+@functools.cache
+def _shipped_names() -> tuple[str, ...]:
+    return tuple(sorted(path.stem for path in MACHINES.glob("*.yaml")))
+
+
+@functools.lru_cache(maxsize=64)
+def _shipped(name: str) -> Machine:
+    """A shipped machine, read once: its file does not change while a program runs."""
+    path = MACHINES / f"{name}.yaml"
+    return _validate(parse_yaml(read_text(path), path), path)
 
 
 def load_machine(name_or_path: str | Path) -> Machine:
@@ -344,10 +357,10 @@ def load_machine(name_or_path: str | Path) -> Machine:
             names the file, the field by its dotted path, and the value found.
     """
     path = Path(name_or_path)
-    shipped = available_machines()
+    shipped = _shipped_names()
     if str(name_or_path) in shipped:
-        path = MACHINES / f"{name_or_path}.yaml"
-    elif path.suffix not in (".yaml", ".yml"):
+        return _shipped(str(name_or_path))
+    if path.suffix not in (".yaml", ".yml"):
         several = _SEVERAL.fullmatch(str(name_or_path))
         if several and several[1] in shipped:
             return _multiplied(load_machine(several[1]), int(several[2]))

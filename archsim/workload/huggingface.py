@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from difflib import get_close_matches
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,7 @@ def model_folder() -> Path:
     return Path(str(files("archsim") / "workloads" / FOLDER))
 
 
+@cache
 def available_models() -> tuple[str, ...]:
     """Names of the shipped language models, sorted."""
     return tuple(sorted(path.stem for path in model_folder().glob("*.yaml")))
@@ -97,15 +99,25 @@ def load_model(name_or_path: str | Path) -> LanguageModel:
     text = str(name_or_path)
     names = available_models()
     if text in names:
-        path = model_folder() / f"{text}.yaml"
-    elif path.suffix == ".json":
+        return _shipped(text)
+    if path.suffix == ".json":
         name = path.parent.name if path.name == "config.json" and path.parent.name else path.stem
         return model_of(read_config(path), name, path)
-    elif path.suffix not in (".yaml", ".yml"):
+    if path.suffix not in (".yaml", ".yml"):
         close = get_close_matches(text, names, 3) or names
         raise InputError(
             "no such model", found=text, expected="a config.json, or one of " + ", ".join(close)
         )
+    return _read(path)
+
+
+@cache
+def _shipped(name: str) -> LanguageModel:
+    """A shipped model, read once: its file does not change while a program runs."""
+    return _read(model_folder() / f"{name}.yaml")
+
+
+def _read(path: Path) -> LanguageModel:
     file = load_yaml(path, ModelFile)
     model = model_of(file.config, path.stem, path, "config.")
     return LanguageModel(model.name, model.architecture, file.source, file.published)
