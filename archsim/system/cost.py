@@ -11,7 +11,6 @@ import numpy as np
 from archsim.errors import InputError
 from archsim.hardware import EngineTable, Machine, load_machine, resolve
 from archsim.models.loopnest import kernel as k
-from archsim.models.loopnest.growth import fullness
 from archsim.models.loopnest.mapping import OPERANDS, Mapping
 from archsim.models.loopnest.nest import Nest
 from archsim.system import network
@@ -224,9 +223,7 @@ class Assembly:
         self.metrics = self.evaluator.evaluate(self.engines)
         _, details, self.nest = self.evaluator.run(self.engines, details=True)
         self.results, self.factors, self.orders = (array[0] for array in details)
-        n = len(self.evaluator.table.problems)
-        kept = self.evaluator.kept
-        self.kept = np.repeat(self.nest.keep, n, axis=0) if kept is None else kept[0]
+        self.kept = self.evaluator.kept[0]
         self.counts = self._count()
 
     def _count(self) -> np.ndarray:
@@ -286,15 +283,21 @@ class Assembly:
     def _fullest(self, o: int) -> str:
         """The storage the mapping of problem ``o`` overflows most."""
         nest, problems = self.nest, self.evaluator.table.problems
-        tiles = np.cumprod(self.factors[o][::-1], axis=0)[::-1]
-        held = {}
-        for s, slot in enumerate(nest.names):
-            if not nest.fanout[s]:
-                held[slot] = fullness(
-                    problems.floats, problems.ints, o, s, s, np.ascontiguousarray(tiles[s]),
-                    self.kept[o : o + 1], nest.slot_table, 0,
-                )  # fmt: skip
-        return max(held, key=held.__getitem__)
+        stores = np.flatnonzero(~nest.fanout)
+        n = len(stores)
+        # One engine a storage, all others being unlimited.
+        tables = np.repeat(nest.slot_table[:1], n, axis=0)
+        limits = tables[0, stores, k.CAPACITY]
+        tables[:, :, k.CAPACITY] = np.inf
+        tables[np.arange(n), stores, k.CAPACITY] = limits
+        results = np.zeros((n, k.RESULTS))
+        k.evaluate_rows(
+            np.full(1, o), np.arange(n), problems.floats, problems.ints,
+            np.repeat(self.factors[o : o + 1], n, axis=0),
+            np.repeat(self.orders[o : o + 1], n, axis=0), self.kept[o : o + 1], nest.fanout, False,
+            tables, np.repeat(nest.engine[:1], n, axis=0), results, np.zeros((0, 0, 3, 3)),
+        )  # fmt: skip
+        return nest.names[stores[results[:, k.OVERFLOW].argmax()]]
 
     def _layer(self, row: int, step: Any) -> LayerCost:
         table, nest, engines = self.steps[row], self.nest, self.engines

@@ -16,11 +16,16 @@ from numba import get_num_threads, prange, set_num_threads
 from archsim.errors import InputError
 from archsim.hardware import EngineTable, Machine
 from archsim.models.jit import inner, parallel
-from archsim.models.lanes import LANES
 from archsim.models.loopnest import kernel as k
-from archsim.models.loopnest.dataflows import template_table
+from archsim.models.loopnest.dataflows import masks_of, template_table, variants_for
 from archsim.models.loopnest.growth import make_growth
-from archsim.models.loopnest.mapper import EFFORTS, OBJECTIVES, map_operation
+from archsim.models.loopnest.mapper import (
+    EFFORTS,
+    OBJECTIVES,
+    make_best,
+    map_operation,
+    prepare_design,
+)
 from archsim.models.loopnest.nest import Nest, build_nest
 from archsim.models.loopnest.problem import ProblemTable, pack
 from archsim.system.fusion import Step, plan_steps
@@ -141,50 +146,43 @@ def add_steps(
 @parallel
 def evaluate_designs(
     floats, ints, steps, problem_count, objective, extra,
-    fanout, keep, groups, fanout_slots, axes, width, slot_table, engine, dataflow,
-    unroll, alternatives, element, stationary, order,
-    lanes, op_energy, vector_leak, bits, totals, layers, best_factors, best_orders,
+    fanout, groups, fanout_slots, axes, width, slot_table, engine, dataflow,
+    unroll, element, stationary, order, variants, tried, masks,
+    lanes, op_energy, vector_leak, bits, totals, layers, best_factors, best_orders, best_keep,
 ):  # fmt: skip
     """Map and price every unique einsum on every design, then sum the steps of every network.
 
     Args:
         totals: float64[B, networks, TOTALS], written.
         layers: float64[B, problems, RESULTS] written, or of length 0 if not wanted; likewise
-            ``best_factors`` float64 and ``best_orders`` int64 [B, problems, S, D].
+            ``best_factors`` float64 and ``best_orders`` int64 [B, problems, S, D] and
+            ``best_keep`` bool[B, problems, S, 3].
     """
     designs = engine.shape[0]
     slot_count, dim_count = fanout.shape[0], order.shape[1]
     wanted = layers.shape[0] == designs
     for c in prange((designs + CHUNK - 1) // CHUNK):
         work = k.make_work(slot_count, dim_count)
-        rows = 1 + LANES  # the best mapping so far, and candidates
-        factors = np.ones((rows, slot_count, dim_count))
-        orders = np.zeros((rows, slot_count, dim_count), np.int64)
-        for w in range(rows):
-            for s in range(slot_count):
-                for d in range(dim_count):
-                    orders[w, s, d] = d
-        results = np.zeros((rows, k.RESULTS))
-        no_counts = np.zeros((0, slot_count, 3, 3))
-        problem_of, engine_of = np.zeros(1, np.int64), np.zeros(1, np.int64)
-        room = make_growth(dim_count, groups.shape[0])
+        room = make_growth(work.bounds, groups.shape[0])
+        best = make_best(slot_count, dim_count)
         done = np.empty((problem_count, k.RESULTS))
         for e in range(c * CHUNK, min(designs, (c + 1) * CHUNK)):
-            engine_of[0] = e
+            prepare_design(
+                e, dataflow[e], variants, masks, slot_table, groups, order, stationary, room
+            )
             for o in range(problem_count):
-                problem_of[0] = o
                 map_operation(
-                    floats, ints, problem_of, engine_of, fanout, keep, slot_table, engine,
-                    dataflow[e], objective, extra, unroll, alternatives, element, stationary,
-                    order, groups, fanout_slots, axes, width[e], factors, orders, results,
-                    room, work, no_counts,
+                    floats, ints, o, e, fanout, slot_table, engine, dataflow[e], objective, extra,
+                    unroll, element, order, groups, fanout_slots, axes, width[e], variants, tried,
+                    masks, best, room, work,
                 )  # fmt: skip
                 for j in range(k.RESULTS):
-                    done[o, j] = results[0, j]
+                    done[o, j] = best.results[j]
                 if wanted:
-                    layers[e, o] = results[0]
-                    best_factors[e, o] = factors[0]
-                    best_orders[e, o] = orders[0]
+                    layers[e, o] = best.results
+                    best_factors[e, o] = best.factors
+                    best_orders[e, o] = best.order
+                    best_keep[e, o] = best.keep
             add_steps(
                 e, done, floats, dim_count, steps, slot_table, engine, lanes, op_energy,
                 vector_leak, bits, totals,
@@ -250,14 +248,18 @@ class NetworkEvaluator:
         self.machine = machine
         self.extra = EFFORTS[effort]
         self.optimal = effort == "optimal"
-        #: bool[B, problems, S, 3] operands kept in the run before; None: as the machine says.
+        #: bool[B, problems, S, 3] operands kept in the run before, if its details were wanted.
         self.kept: np.ndarray | None = None
         self.objective = OBJECTIVES.index(objective)
         self.table = tabulate(workloads, fuse)
         self.templates = template_table(self.table.problems.dims)
 
     def run(
-        self, engines: EngineTable, details: bool = False, nest: Nest | None = None
+        self,
+        engines: EngineTable,
+        details: bool = False,
+        nest: Nest | None = None,
+        bypass: bool = True,
     ) -> tuple[np.ndarray, tuple, Nest]:
         """Map and price; see :func:`evaluate_designs` for the arrays.
 
@@ -265,12 +267,12 @@ class NetworkEvaluator:
             engines: B designs.
             details: Whether the layers are wanted, too.
             nest: The designs as the kernel sees them; default as they are.
+            bypass: Whether operands may be kept out of storages that could hold them.
 
         Returns:
             totals [B, networks, TOTALS]; ``(layers, factors, orders)``, empty without ``details``;
             and the nest.
         """
-        plain = nest is None
         nest = build_nest(engines) if nest is None else nest
         problems, t = self.table.problems, self.templates
         b = len(engines)
@@ -280,6 +282,9 @@ class NetworkEvaluator:
         layers = np.zeros((rows, len(problems), k.RESULTS))
         factors = np.zeros((rows, len(problems), slots, dims))
         orders = np.zeros((rows, len(problems), slots, dims), np.int64)
+        keep = np.zeros((rows, len(problems), slots, 3), np.bool_)
+        masks = masks_of(t.keeps, nest.keep[0], nest.fanout)
+        variants, tried = variants_for(t.rows[0 if bypass else 1], nest.keep[0], len(nest.groups))
         # Waking a thread costs more than a few designs do.
         threads = get_num_threads()
         set_num_threads(min(threads, -(-b // CHUNK)))
@@ -287,26 +292,28 @@ class NetworkEvaluator:
             evaluate_designs(
                 problems.floats, problems.ints, self.table.steps, len(problems),
                 self.objective, self.extra if len(nest.groups) else 0,
-                nest.fanout, nest.keep, nest.groups, nest.fanout_slots, nest.axes, nest.width,
+                nest.fanout, nest.groups, nest.fanout_slots, nest.axes, nest.width,
                 nest.slot_table, nest.engine, nest.dataflow,
-                t.unroll, t.alternatives, t.element, t.stationary, t.order,
+                t.unroll, t.element, t.stationary, t.order, variants, tried, masks,
                 engines.vector_lanes, engines.vector_op_energy_j, engines.vector_leakage_w,
                 np.ascontiguousarray(engines.bits), totals, layers, factors, orders,
+                keep,
             )  # fmt: skip
         finally:
             set_num_threads(threads)
         if self.optimal:
             from archsim.system.optimal import refine
 
-            self.kept = refine(
-                self.einsums(), problems.dims, self.objective, nest, layers, factors, orders,
-                bypass=plain,
+            refine(
+                self.einsums(), problems.dims, self.objective, nest, layers, factors, orders, keep,
+                bypass=bypass,
             )  # fmt: skip
             sum_designs(
                 layers, problems.floats, dims, self.table.steps, nest.slot_table, nest.engine,
                 engines.vector_lanes, engines.vector_op_energy_j, engines.vector_leakage_w,
                 np.ascontiguousarray(engines.bits), totals,
             )  # fmt: skip
+        self.kept = keep if details else None
         return totals, (layers, factors, orders), nest
 
     def einsums(self) -> list[Einsum]:

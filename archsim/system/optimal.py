@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from archsim.models.loopnest import kernel as k
 from archsim.models.loopnest.mapper import OBJECTIVES, score
 from archsim.models.loopnest.nest import Nest
 from archsim.models.loopnest.optimal.api import map_space
@@ -31,7 +32,10 @@ def refine(
     layers: np.ndarray,
     factors: np.ndarray,
     orders: np.ndarray,
+    kept: np.ndarray,
     bypass: bool = True,
+    steps: float = STEPS_A_LAYER,
+    use_cache: bool = True,
 ) -> np.ndarray:
     """Replace template mappings by better certified ones, in place.
 
@@ -40,23 +44,31 @@ def refine(
         objective: Index into ``OBJECTIVES``.
         nest: B designs.
         layers: float64[B, O, RESULTS] of the templates; ``factors``, ``orders`` [B, O, S, D].
+        kept: bool[B, O, S, 3], the operands kept.
         bypass: Whether operands may be kept out of storages that could hold them.
+        steps: Nodes and labels a layer may take.
+        use_cache: Whether known answers, which may have taken more, are looked up.
 
     Returns:
-        bool[B, O, S, 3], the operands kept.
+        bool[B, O], whether the certified mapper finished.
     """
-    kept = np.repeat(np.repeat(nest.keep[None], len(einsums), axis=1), len(nest), axis=0)
     limits = None if bypass else _keep_all(nest)
     wanted = Objective(OBJECTIVES[objective])
+    proven = np.zeros((len(nest), len(einsums)), bool)
     for e in range(len(nest)):
         for o, einsum in enumerate(einsums):
             space = mapspace(einsum, nest, e, limits)
-            result = map_space(space, wanted, 1e9, STEPS_A_LAYER)
+            result = map_space(space, wanted, 1e9, steps, use_cache)
+            proven[e, o] = result.proven
             if result.best is None:
                 continue
             mapping = result.best.mapping
             row = judge_rows(space, mapping.factors[None], mapping.order[None], mapping.keep[None])
-            if not score(objective, row, 0) < score(objective, layers[e, o : o + 1], 0):
+            ours, theirs = (
+                score(objective, found[k.ENERGY_J], found[k.CYCLES], found[k.OVERFLOW])
+                for found in (row[0], layers[e, o])
+            )
+            if not ours < theirs:
                 continue
             layers[e, o] = row[0]
             kept[e, o] = mapping.keep
@@ -67,7 +79,7 @@ def refine(
             for s in range(len(nest.names)):
                 order = at[mapping.order[s][mapping.order[s] < len(at)]]
                 orders[e, o, s] = np.concatenate([idle, order])
-    return kept
+    return proven
 
 
 def _keep_all(nest: Nest) -> Constraints:

@@ -117,12 +117,13 @@ class SparseNetwork:
                 table[:, :, k.BITS : k.BITS + 3] = bits
                 chosen = replace(self.nest, slot_table=table)
                 _, (_, factors, orders), _ = self.evaluator.run(
-                    self.engines, details=True, nest=chosen
+                    self.engines, details=True, nest=chosen, bypass=not self.engines.knows_zeros
                 )
+                kept = self.evaluator.kept
                 for o in members:
                     _, step = problems[o]
                     self.layers[o, zeros] = self._price(
-                        o, step, prepared[o][1], factors[:, o], orders[:, o]
+                        o, step, prepared[o][1], factors[:, o], orders[:, o], kept[:, o]
                     )
             waiting = {
                 o
@@ -168,15 +169,15 @@ class SparseNetwork:
         bits[:, 1:] *= scale[:, None, None]
         return bits
 
-    def _price(self, o: int, step: Step, densities, factors, orders) -> list[SparseLayer]:
+    def _price(self, o: int, step: Step, densities, factors, orders, kept) -> list[SparseLayer]:
         designs, nest, problems = len(self.engines), self.nest, self.evaluator.table.problems
         slots = len(nest.fanout)
         results, counts = np.zeros((designs, k.RESULTS)), np.zeros((designs, slots, 3, 3))
         k.evaluate_rows(
             np.full(designs, o), np.arange(designs), problems.floats, problems.ints,
             np.ascontiguousarray(factors), np.ascontiguousarray(orders),
-            np.repeat(nest.keep, designs, axis=0), nest.fanout, False, nest.slot_table,
-            nest.engine, results, counts,
+            np.ascontiguousarray(kept), nest.fanout, False, nest.slot_table, nest.engine, results,
+            counts,
         )  # fmt: skip
         found = []
         for e in range(designs):
@@ -186,7 +187,7 @@ class SparseNetwork:
                 problems.extents[o].astype(np.int64),
                 factors[e].astype(np.int64),
                 orders[e],
-                nest.keep[0],
+                kept[e],
                 nest.fanout,
             )
             table = nest.slot_table[e]

@@ -25,7 +25,7 @@ class SparseAssembly(Assembly):
         self.metrics = evaluator.metrics(engines, self.sparse.totals())
         self.dense = None
         if engines.knows_zeros:
-            dense = evaluator.metrics(engines, evaluator.run(engines)[0])
+            dense = evaluator.metrics(engines, evaluator.run(engines, bypass=False)[0])
             self.dense = {name: float(dense[name][0]) for name in ("latency_s", "energy_j")}
         self.results: dict[int, np.ndarray] = {}
         self.current: dict[int, SparseLayer] = {}
@@ -60,7 +60,7 @@ class SparseAssembly(Assembly):
         layer, found = self.current[o], []
         for s, slot in enumerate(self.nest.names):
             for t, operand in enumerate(OPERANDS):
-                if self.nest.keep[0, s, t]:
+                if layer.nest.keep[s, t]:
                     reads, fills, updates = (float(x) for x in layer.counts.words[s, t, :, ACTUAL])
                     joules = layer.cost.data_j[s, t] + layer.cost.metadata_j[s, t]
                     found.append(Traffic(slot, operand, reads, fills, updates, float(joules)))

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from archsim.hardware import DATAFLOWS, available_machines, load_machine, resolve
+from archsim.models.lanes import LANES
 from archsim.models.loopnest import kernel as k
-from archsim.models.loopnest.dataflows import TEMPLATES, template_table
+from archsim.models.loopnest.dataflows import TEMPLATES, masks_of, template_table
 from archsim.models.loopnest.mapper import OBJECTIVES
 from archsim.models.loopnest.nest import build_nest
 from archsim.system import NetworkEvaluator, evaluate
@@ -103,7 +104,7 @@ def tilings(extent: int, spatial: list[int], levels: list[int], free: list[bool]
 
 
 def enumerate_template(evaluator, nest, engines, factors) -> np.ndarray:
-    """Results of all tilings and orders of the template with the unrolling in ``factors``."""
+    """Results of all tilings and orders with the unrolling in ``factors`` and what is kept."""
     problems = evaluator.table.problems
     table = template_table(problems.dims)
     template = int(nest.dataflow[0])
@@ -128,20 +129,19 @@ def enumerate_template(evaluator, nest, engines, factors) -> np.ndarray:
         order[0] = table.order[outer if len(levels) > 1 else held]
         for g, level in enumerate(levels):
             order[level] = table.order[held if g >= len(levels) - 2 else outer]
-        found.append(run_rows(problems, nest, rows, order))
+        found.append(run_rows(problems, nest, rows, order, evaluator.kept[0, :1]))
         if len(levels) == 1:
             break
     return np.concatenate(found)
 
 
-def run_rows(problems, nest, rows, order) -> np.ndarray:
+def run_rows(problems, nest, rows, order, keep) -> np.ndarray:
     n = len(rows)
     zero, results = np.zeros(n, np.int64), np.zeros((n, k.RESULTS))
     k.evaluate_rows(
         zero, zero, problems.floats, problems.ints, rows.astype(np.float64),
         np.repeat(order[None], n, axis=0),
-        np.repeat(nest.keep, n, axis=0), nest.fanout, False, nest.slot_table, nest.engine,
-        results, NO_COUNTS,
+        keep, nest.fanout, False, nest.slot_table, nest.engine, results, NO_COUNTS,
     )  # fmt: skip
     return results
 
@@ -231,32 +231,63 @@ def test_what_is_chosen_covers_the_problem_and_fits(name, dataflow):
 
 
 def test_a_layer_that_cannot_fit_is_infeasible_and_says_where():
-    small = load_machine("tiny").with_values({"engines.array.slots.buffer.capacity_bytes": 8})
-    cost = evaluate(single(LAYERS["conv"]), small)
+    """A register of a byte does not hold a weight of two."""
+    wide = load_machine("tiny").with_values({"engines.array.precision.weight_bits": 16})
+    cost = evaluate(single(LAYERS["conv"]), wide)
     assert not cost.feasible
     assert cost.violation > 0
-    assert any("buffer" in reason and "only" in reason for reason in cost.reasons), cost.reasons
+    assert any("register" in reason and "only" in reason for reason in cost.reasons), cost.reasons
     assert "NOT FEASIBLE" in cost.explain()
     assert all(math.isfinite(x) for x in cost.metrics.values())
 
 
-def test_violation_grows_as_the_buffer_shrinks():
+def test_violation_grows_as_words_widen():
     engines = resolve(
         load_machine("tiny"),
-        {"engines.array.slots.buffer.capacity_bytes": np.array([4096, 20, 12, 8])},
+        {"engines.array.precision.weight_bits": np.array([8, 10, 16, 24])},
     )
     found = NetworkEvaluator([single(LAYERS["conv"])]).evaluate(engines)
     assert found["feasible"][0]
     assert found["violation"][0] == 0
     violation = found["violation"]
-    assert (np.diff(violation) >= 0).all()
-    assert violation[-1] > 0
+    assert (np.diff(violation) > 0).all()
     assert (found["feasible"] == (violation == 0)).all()
+
+
+def test_what_a_small_buffer_cannot_hold_goes_past_it():
+    small = load_machine("tiny").with_values({"engines.array.slots.buffer.capacity_bytes": 8})
+    evaluator, nest, results, *_ = chosen(LAYERS["conv"], resolve(small), "edp")
+    assert results[k.OVERFLOW] == 0
+    assert (evaluator.kept[0, 0] <= nest.keep[0]).all()
+    assert evaluator.kept[0, 0].sum() < nest.keep.sum()
+
+
+def test_without_bypass_all_is_kept_that_may_be():
+    engines = resolve(machine("eyeriss"))
+    evaluator = NetworkEvaluator([single(LAYERS["conv"])])
+    _, _, nest = evaluator.run(engines, details=True, bypass=False)
+    assert (evaluator.kept[0, 0] == nest.keep[0]).all()
+
+
+@pytest.mark.parametrize("name", available_machines("spatial"))
+def test_masks_only_drop(name):
+    nest = build_nest(resolve(load_machine(name)))
+    masks = masks_of(("aaa", "iii", "ooo"), nest.keep[0], nest.fanout)
+    assert (masks[0] == nest.keep[0]).all()
+    assert masks[:, 0].all()
+    assert (masks <= nest.keep).all()
+    stored = nest.keep[0, 1:].sum(axis=0)
+    assert (masks[1, 1:].sum(axis=0) == 1).all()
+    assert (masks[2, 1:].sum(axis=0) == stored - 1).all()
 
 
 def test_every_dataflow_has_a_template_in_order():
     assert tuple(template.name for template in TEMPLATES) == DATAFLOWS
-    assert all(template.source for template in TEMPLATES)
+    for template in TEMPLATES:
+        assert template.source
+        assert len(template.variants) == len(template.plain) == LANES
+        assert len(set(template.variants)) == len(set(template.plain)) == LANES
+        assert {variant.keeps for variant in template.plain} == {"aaa"}
 
 
 def test_the_nest_is_built_from_the_table():

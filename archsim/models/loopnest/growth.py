@@ -1,11 +1,9 @@
-"""Growing the tiles of one group of storages, greedily, by what a step saves and takes.
+"""Growing the tiles of several variants of a mapping side by side, a variant a lane.
 
-A step makes the tile of one dimension larger. What it saves is the energy of bringing words into
-the group (stationarity and multicast, no halo); what it takes is room in the fullest storage. As
-one dimension grows and the others stay, the words held are linear in its tile, the words along a
-sliding rank linear in the number of its tiles, and the times a tile is brought in linear in its
-steps. So each round first works out these lines for every dimension, then tries the steps of all
-dimensions side by side, a dimension a lane.
+A variant is an unrolling, the operands kept, and the operand the outer levels hold. Greedily, inner
+group of storages first, a step makes the tile of one dimension larger, of each variant the step
+that gains most: what it saves is the energy of bringing words into the group (stationarity and
+multicast, no halo), what it takes is room in the fullest storage.
 """
 
 from __future__ import annotations
@@ -14,14 +12,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from archsim.models.jit import inlined, serial
+from archsim.models.jit import inlined, inner, serial
 from archsim.models.lanes import (
     LANES,
     anywhere,
     larger,
-    largest,
     load,
-    product,
     round_up,
     smaller,
     spread,
@@ -29,477 +25,384 @@ from archsim.models.lanes import (
     where,
 )
 from archsim.models.loopnest.layout import (
-    BITS,
-    BLOCK,
-    CAPACITY,
     COEFFICIENT,
+    DIM_BITS,
     INPUT,
-    READ_J,
+    MAX_SLIDES,
+    MOVES,
+    OUTPUT,
+    PLAIN,
+    RESTS,
     SIZE,
     SLIDE_DIM,
     SLIDES,
-    STILL,
-    WRITE_J,
+    listed,
 )
 
 #: A step that takes no room is weighed as if it took this share of a storage.
 LEAST_ROOM = 1e-3
-# ``d // LANES`` and ``d % LANES``, without the care for negative numbers.
-SHIFT, LANE = LANES.bit_length() - 1, LANES - 1
+#: Share of a storage that may be taken, with the rounding of a sum.
+FULL = 1.0 + 1e-12
 
 
 class Growth(NamedTuple):
-    """Work space of :func:`grow_group`: dimension ``d`` is lane ``[d // LANES, d % LANES]``.
+    """Work space of :func:`grow_group`; the last axis of every array is the lane, a variant.
 
     Attributes:
-        extent: [C, LANES] of the problem; 1 in the lanes past the last dimension.
-        base: [C, LANES] extents of the tile inside the group's own loops.
-        factor: [C, LANES] bounds of the group's own loops; the tile is ``base * factor``.
-        outside: [C, LANES] branches of the fanouts further out.
-        steps: [C, LANES] temporal steps outside the group; ``visits`` [C, LANES] all its tiles,
-            over instances.
-        free: [C, LANES] 1 where the group may still grow.
-        counted: [3, C, LANES] 1 where a dimension multiplies the tile of an operand, 0 where it
-            does not, or slides.
-        rests: [3, C, LANES] 1 where an operand does not depend on a dimension.
-        place: [3, C, LANES] of a dimension in each loop order, outer to inner.
-        extents, held: [3, C, LANES] words of every operand's tile are ``held + extents * tile``.
-        brought, again: [2, C, LANES] energy of the input per word along its sliding ranks, and of
-            weight and output, is ``brought + again * steps``; ``settled`` [2, C, LANES] less where
-            a single step is left.
-        reach, stretch: [C, LANES] words along the input's sliding ranks: ``reach + stretch *
-            visits``.
-        gain, better: [C, LANES] of the step tried, and the factor it leads to.
-        beyond: [G, C, LANES] extents of the tiles of groups further out, but for ``factor``.
-        price: [3] J per word brought in.
+        factors: [S, D] loop bounds, being found; ``inside`` [D] their product so far.
+        base: [D] extents of the tile inside the group's own loops; ``factor`` [D] the bounds of
+            these loops; ``tile`` [D] their product, at most the extent.
+        shared: [D] ``base`` times the branches of the fanouts further out.
+        steps: [D] temporal steps outside the group; ``visits`` [D] all its tiles, over instances.
+        free: [D] 1 where the group may still grow.
+        better, fewer, calls: [D] factor, steps and visits the next step leads to.
+        beyond: [G, D] extents of the tiles of groups further out, but for ``factor``.
+        words: [3] of every operand's tile; ``spans`` [MAX_SLIDES] along the input's sliding ranks.
+        reach: [MAX_SLIDES] words along each sliding rank of all tiles, one behind the other.
+        inmost: [3] place of the innermost loop outside the group that moves an operand.
+        brought, settled: [3] energy of bringing an operand in, and if that loop had a single step.
+        order: [2, D] places of the dimensions in loop orders: of the level outside the innermost
+            group, and of those further out.
+        kept: [S, 3] 1 where a slot keeps an operand; ``share`` [S, 3] of the slot's capacity
+            that a word of it takes.
+        price: [G, 3] J a word brought in; ``passes`` [G, 3] 1 where the group does not store
+            an operand but its own loops hold it still further in.
+        rank: int64[D], no lanes: the dimension's place among the sliding ranks', -1 if it has none.
     """
 
-    extent: np.ndarray
+    factors: np.ndarray
+    inside: np.ndarray
     base: np.ndarray
     factor: np.ndarray
-    outside: np.ndarray
+    tile: np.ndarray
+    shared: np.ndarray
     steps: np.ndarray
     visits: np.ndarray
     free: np.ndarray
-    counted: np.ndarray
-    rests: np.ndarray
-    place: np.ndarray
-    extents: np.ndarray
-    held: np.ndarray
-    brought: np.ndarray
-    again: np.ndarray
-    settled: np.ndarray
-    reach: np.ndarray
-    stretch: np.ndarray
-    gain: np.ndarray
     better: np.ndarray
+    fewer: np.ndarray
+    calls: np.ndarray
     beyond: np.ndarray
+    words: np.ndarray
+    spans: np.ndarray
+    reach: np.ndarray
+    inmost: np.ndarray
+    brought: np.ndarray
+    settled: np.ndarray
+    order: np.ndarray
+    kept: np.ndarray
+    share: np.ndarray
     price: np.ndarray
+    passes: np.ndarray
+    rank: np.ndarray
 
 
 @serial
-def make_growth(dim_count, group_count):
-    """Work space for nests of so many dimensions and groups."""
-    c = (dim_count + LANES - 1) // LANES
-    one, three = (c, LANES), (3, c, LANES)
+def make_growth(factors, group_count):
+    """Work space for nests of so many groups.
+
+    Args:
+        factors: float64[S, D, LANES], where the loop bounds go.
+    """
+    slot_count, dim_count = factors.shape[0], factors.shape[1]
+    dims, three, slides = (dim_count, LANES), (3, LANES), (MAX_SLIDES, LANES)
+    kept, price = (slot_count, 3, LANES), (group_count, 3, LANES)
     return Growth(
-        np.ones(one), np.ones(one), np.ones(one), np.ones(one), np.ones(one), np.ones(one),
-        np.ones(one), np.ones(three), np.ones(three), np.zeros(three), np.zeros(three),
-        np.zeros(three), np.zeros((2, c, LANES)), np.zeros((2, c, LANES)),
-        np.zeros((2, c, LANES)), np.zeros(one), np.zeros(one), np.zeros(one), np.ones(one),
-        np.ones((group_count, c, LANES)), np.ones(3),
+        factors, np.ones(dims), np.ones(dims), np.ones(dims), np.ones(dims), np.ones(dims),
+        np.ones(dims), np.ones(dims), np.ones(dims), np.ones(dims), np.ones(dims), np.ones(dims),
+        np.ones((group_count, dim_count, LANES)), np.ones(three), np.ones(slides), np.ones(slides),
+        np.zeros(three), np.zeros(three), np.zeros(three), np.zeros((2, dim_count, LANES)),
+        np.zeros(kept), np.zeros(kept), np.zeros(price), np.zeros(price),
+        np.zeros(dim_count, np.int64),
     )  # fmt: skip
 
 
 @inlined
-def fullest(data, weight, result, first, last, keep, slot_table, e):
-    """Share of its capacity that tiles of so many words take of the fullest slot."""
-    most = 0.0
-    for s in range(first, last + 1):
-        held = data * slot_table[e, s, BITS] if keep[0, s, 0] else 0.0
-        held += weight * slot_table[e, s, BITS + 1] if keep[0, s, 1] else 0.0
-        held += result * slot_table[e, s, BITS + 2] if keep[0, s, 2] else 0.0
-        most = max(most, held / slot_table[e, s, CAPACITY])
-    return most
-
-
-@inlined
-def fullness(floats, ints, o, first, last, tile, keep, slot_table, e):
-    """How full the tightest storage among slots first..last is (above 1: does not fit).
-
-    Args:
-        tile: [D] extents of the group's tile.
-    """
-    dim_count = tile.shape[0]
-    still = dim_count + STILL
-    data, weight, result = 1.0, 1.0, 1.0
-    for d in range(dim_count):
-        extent = min(tile[d], floats[o, d])
-        data *= extent + (1.0 - extent) * floats[o, still + d]
-        weight *= extent + (1.0 - extent) * floats[o, still + dim_count + d]
-        result *= extent + (1.0 - extent) * floats[o, still + 2 * dim_count + d]
-    for k in range(ints[o, SLIDES]):
-        p, r = ints[o, SLIDE_DIM + 2 * k], ints[o, SLIDE_DIM + 2 * k + 1]
-        area = min(tile[p], floats[o, p])
-        span = floats[o, dim_count + COEFFICIENT + 2 * k] * (area - 1.0) + 1.0
-        if r >= 0:
-            other = min(tile[r], floats[o, r])
-            span += floats[o, dim_count + COEFFICIENT + 2 * k + 1] * (other - 1.0)
-            area *= other
-        data *= span / area
-    return fullest(data, weight, result, first, last, keep, slot_table, e)
-
-
-@inlined
-def word_price(slot_table, e, t, outer, inner_slot):
-    """J to read a word of operand ``t`` at one slot and write it at another."""
-    return slot_table[e, inner_slot, BITS + t] * (
-        slot_table[e, outer, READ_J] / slot_table[e, outer, BLOCK]
-        + slot_table[e, inner_slot, WRITE_J] / slot_table[e, inner_slot, BLOCK]
-    )
-
-
-@inlined
-def price_words(keep, slot_table, e, first, last, passing, price):
-    """Price what a group brings in, see :func:`transfer_cost`; returns ``passing`` or -1."""
-    slot_count = keep.shape[1]
-    for t in range(3):
-        price[t] = 0.0
-        parent = first - 1
-        while not keep[0, parent, t]:
-            parent -= 1
-        for s in range(first, last + 1):
-            if keep[0, s, t] and price[t] == 0.0:
-                # Partial sums travel both ways.
-                price[t] = word_price(slot_table, e, t, parent, s) * (2.0 if t == 2 else 1.0)
-    if passing < 0 or price[passing] > 0.0:
-        return -1
-    inside = last + 1
-    while inside < slot_count and not keep[0, inside, passing]:
-        inside += 1
-    if inside == slot_count:
-        return -1
-    parent = first - 1
-    while not keep[0, parent, passing]:
-        parent -= 1
-    price[passing] = word_price(slot_table, e, passing, parent, inside)
-    return passing
-
-
-@inlined
-def describe(floats, ints, o, order, room):
-    """Note the extents of problem ``o``, and which dimensions move which operand, or slide."""
-    dim_count = order.shape[1]
-    for d in range(dim_count):
-        c, v = d >> SHIFT, d & LANE
-        room.extent[c, v] = floats[o, d]
-        for t in range(3):
-            still = floats[o, dim_count + STILL + t * dim_count + d]
-            room.rests[t, c, v], room.counted[t, c, v] = still, 1.0 - still
+def describe(floats, ints, o, room):
+    """Begin with problem ``o``: nothing inside, and no loops along dimensions it does not have."""
+    for d in range(room.inside.shape[0]):
+        store(room.inside, d, 1.0)
+        room.rank[d] = -1
+        if floats[o, d] == 1.0:
+            store(room.tile, d, 1.0)
+            store(room.steps, d, 1.0)
+            store(room.visits, d, 1.0)
+            for s in range(room.factors.shape[0]):
+                store(room.factors, (s, d), 1.0)
     for k in range(2 * ints[o, SLIDES]):
         d = ints[o, SLIDE_DIM + k]
         if d >= 0:
-            room.counted[INPUT, d >> SHIFT, d & LANE] = 0.0
-    for hold in range(3):
-        for j in range(dim_count):
-            d = order[hold, j]
-            room.place[hold, d >> SHIFT, d & LANE] = j
-
-
-@inlined
-def begin_group(floats, o, groups, g, fanout_slots, element, template, factors, w, room):
-    """Start group ``g`` of row ``w`` with the smallest tiles."""
-    first, last = groups[g, 0], groups[g, 1]
-    innermost = g == groups.shape[0] - 1
-    for d in range(factors.shape[2]):
-        base, outside = 1.0, 1.0
-        for s in range(last + 1, factors.shape[1]):
-            base *= factors[w, s, d]
-        for f in range(fanout_slots.shape[0]):
-            if fanout_slots[f] < first:
-                outside *= factors[w, fanout_slots[f], d]
-        c, v = d >> SHIFT, d & LANE
-        room.base[c, v], room.outside[c, v], room.factor[c, v] = base, outside, 1.0
-        room.steps[c, v] = np.ceil(floats[o, d] / (base * outside))
-        room.visits[c, v] = np.ceil(floats[o, d] / base)
-        room.free[c, v] = 1.0 if not innermost or element[template, d] else 0.0
-        for h in range(g):
-            room.beyond[h, c, v] = base
-            for f in range(fanout_slots.shape[0]):
-                if groups[h, 1] < fanout_slots[f] < first:
-                    room.beyond[h, c, v] *= factors[w, fanout_slots[f], d]
-
-
-@inlined
-def tile_of(room, d):
-    """Extent of the group's tile along a dimension."""
-    c, v = d >> SHIFT, d & LANE
-    return min(room.base[c, v] * room.factor[c, v], room.extent[c, v])
+            room.rank[d] = k
 
 
 @inlined
 def sliding(floats, ints, o, k, dim_count):
     """Sliding rank ``k``: its dimensions (the second may be -1) and their coefficients."""
-    p, r = ints[o, SLIDE_DIM + 2 * k], ints[o, SLIDE_DIM + 2 * k + 1]
+    p, r = ints[o, SLIDE_DIM + 2 * k] & DIM_BITS, ints[o, SLIDE_DIM + 2 * k + 1]
     at = dim_count + COEFFICIENT + 2 * k
     return p, r, floats[o, at], floats[o, at + 1]
 
 
 @inlined
+def reach_of(size_p, tiles_p, a, size_r, tiles_r, b):
+    """Words along a sliding rank of all tiles brought in, one behind the other."""
+    return (a * (size_p - tiles_p) + tiles_p) * tiles_r + b * (size_r - tiles_r) * tiles_p
+
+
+@inlined
+def begin_group(floats, o, groups, g, fanout_slots, element, template, room):
+    """Start group ``g`` with the smallest tiles."""
+    first, last = groups[g, 0], groups[g, 1]
+    innermost = g == groups.shape[0] - 1
+    next_in = room.factors.shape[0] if innermost else groups[g + 1, 0]
+    for d in range(room.base.shape[0]):
+        if floats[o, d] == 1.0:
+            continue
+        base, outside = load(room.inside, d), spread(1.0)
+        for f in range(fanout_slots.shape[0]):
+            if fanout_slots[f] < first:
+                outside = outside * load(room.factors, (fanout_slots[f], d))
+            elif last < fanout_slots[f] < next_in:
+                base = base * load(room.factors, (fanout_slots[f], d))
+        store(room.base, d, base)
+        store(room.factor, d, 1.0)
+        store(room.tile, d, smaller(base, spread(floats[o, d])))
+        store(room.shared, d, base * outside)
+        store(room.steps, d, round_up(floats[o, d] / (base * outside)))
+        store(room.visits, d, round_up(floats[o, d] / base))
+        store(room.free, d, 1.0 if not innermost or element[template, d] else 0.0)
+        for h in range(g):
+            beyond = base
+            for f in range(fanout_slots.shape[0]):
+                if groups[h, 1] < fanout_slots[f] < first:
+                    beyond = beyond * load(room.factors, (fanout_slots[f], d))
+            store(room.beyond, (h, d), beyond)
+
+
+@inlined
 def weigh_tiles(floats, ints, o, dim_count, room):
-    """For every dimension, the words of each operand's tile as a line over the dimension's tile."""
+    """Words of every operand's tile, and reach of the sliding ranks."""
     for t in range(3):
-        whole = spread(1.0)
-        for c in range(room.extent.shape[0]):
-            tile = smaller(load(room.base, c) * load(room.factor, c), load(room.extent, c))
-            whole = whole * (1.0 + (tile - 1.0) * load(room.counted, (t, c)))
-        words, spans = product(whole), 1.0
+        words = spread(1.0)
+        at, length = listed(ints, o, dim_count, PLAIN if t == INPUT else MOVES + t)
+        for j in range(length):
+            words = words * load(room.tile, ints[o, at + j] & DIM_BITS)
         if t == INPUT:
             for k in range(ints[o, SLIDES]):
                 p, r, a, b = sliding(floats, ints, o, k, dim_count)
-                span = a * (tile_of(room, p) - 1.0) + 1.0
-                spans *= span + b * (tile_of(room, r) - 1.0) if r >= 0 else span
-        for c in range(room.extent.shape[0]):
-            counted = load(room.counted, (t, c))
-            tile = smaller(load(room.base, c) * load(room.factor, c), load(room.extent, c))
-            # Whole numbers, so the quotient is exact.
-            others = (spans * words) / (1.0 + (tile - 1.0) * counted)
-            store(room.extents, (t, c), others * counted)
-            store(room.held, (t, c), others * (1.0 - counted))
-        if t == INPUT:
-            for k in range(ints[o, SLIDES]):
-                p, r, a, b = sliding(floats, ints, o, k, dim_count)
-                along_p = a * (tile_of(room, p) - 1.0)
-                along_r = b * (tile_of(room, r) - 1.0) if r >= 0 else 0.0
-                others = spans / (along_p + along_r + 1.0) * words
-                room.extents[t, p >> SHIFT, p & LANE] = others * a
-                room.held[t, p >> SHIFT, p & LANE] = others * (1.0 - a + along_r)
+                span = a * (load(room.tile, p) - 1.0) + 1.0
+                size_r, tiles_r = 1.0, spread(1.0)
                 if r >= 0:
-                    room.extents[t, r >> SHIFT, r & LANE] = others * b
-                    room.held[t, r >> SHIFT, r & LANE] = others * (1.0 - b + along_p)
+                    r = r & DIM_BITS
+                    span = span + b * (load(room.tile, r) - 1.0)
+                    size_r, tiles_r = floats[o, r], load(room.visits, r)
+                reach = reach_of(floats[o, p], load(room.visits, p), a, size_r, tiles_r, b)
+                store(room.spans, k, span)
+                store(room.reach, k, reach)
+                words = words * span
+        store(room.words, t, words)
 
 
 @inlined
-def inmost_mover(room, t, hold, outside_of):
-    """Place of the innermost loop that moves operand ``t`` (-1: none), of those outside a place."""
-    found = spread(-1.0)
-    for c in range(room.extent.shape[0]):
-        place = load(room.place, (hold, c))
-        moves = (load(room.rests, (t, c)) == 0.0) & (load(room.steps, c) > 1.0)
-        found = larger(found, where(moves & (place < outside_of), place, -1.0))
-    return largest(found)
-
-
-@inlined
-def times_brought(room, t, hold, outside_of):
-    """How often the loops outside a place that leave operand ``t`` bring it in all the same."""
-    times = spread(1.0)
-    for c in range(room.extent.shape[0]):
-        again = (load(room.rests, (t, c)) > 0.0) & (load(room.place, (hold, c)) < outside_of)
-        times = times * where(again, load(room.steps, c), 1.0)
-    return product(times)
-
-
-@inlined
-def weigh_transfers(floats, o, dim_count, room, hold, passing):
-    """For every dimension, the energy of filling the group as a line over the dimension's steps.
+def weigh_transfers(floats, ints, o, dim_count, g, hold, room):
+    """Energy of filling the group with each operand.
 
     An operand's tile is brought in again by every loop further out than the innermost one that
-    moves the operand; loops inside that one leave it where it is.
-
-    Args:
-        hold: The loop order in use outside the group, by the operand it holds.
-        passing: Operand that the group does not store but its own loops hold still further in
-            (-1: none): it is brought in once for every step outside the group.
+    moves the operand; loops inside that one leave it where it is. An operand that passes is brought
+    in once for every step outside the group.
     """
-    for c in range(room.extent.shape[0]):
-        for part in range(2):
-            store(room.brought, (part, c), 0.0)
-            store(room.again, (part, c), 0.0)
-            store(room.settled, (part, c), 0.0)
     for t in range(3):
-        if room.price[t] == 0.0:
-            continue
-        part = 0 if t == INPUT else 1
-        # Places of the innermost and the next loop that moves the operand, and how often the loops
-        # outside of each bring it in.
-        inmost = float(dim_count) if t == passing else inmost_mover(room, t, hold, dim_count)
-        next_in = inmost if t == passing else inmost_mover(room, t, hold, inmost)
-        times, next_times = (
-            times_brought(room, t, hold, inmost),
-            times_brought(room, t, hold, next_in),
-        )
-        words = floats[o, dim_count + SIZE + t] * room.price[t]
-        for c in range(room.extent.shape[0]):
-            place = load(room.place, (hold, c))
-            repeats = (load(room.rests, (t, c)) > 0.0) & (place < inmost)
-            now = spread(words * times)
-            again = where(repeats, now / load(room.steps, c), 0.0)
-            store(room.again, (part, c), load(room.again, (part, c)) + again)
-            brought = load(room.brought, (part, c)) + where(repeats, 0.0, now)
-            store(room.brought, (part, c), brought)
-            saved = where(place == inmost, words * (times - next_times), 0.0)
-            store(room.settled, (part, c), load(room.settled, (part, c)) + saved)
+        inmost, next_in = spread(-1.0), spread(-1.0)
+        at, length = listed(ints, o, dim_count, MOVES + t)
+        for j in range(length):
+            d = ints[o, at + j] & DIM_BITS
+            place = where(load(room.steps, d) > 1.0, load(room.order, (hold, d)), -1.0)
+            next_in = larger(next_in, smaller(place, inmost))
+            inmost = larger(inmost, place)
+        passing = load(room.passes, (g, t)) > 0.0
+        inmost = where(passing, float(dim_count), inmost)
+        next_in = where(passing, float(dim_count), next_in)
+        times, next_times = spread(1.0), spread(1.0)
+        at, length = listed(ints, o, dim_count, RESTS + t)
+        for j in range(length):
+            d = ints[o, at + j] & DIM_BITS
+            steps, place = load(room.steps, d), load(room.order, (hold, d))
+            times = times * where(place < inmost, steps, 1.0)
+            next_times = next_times * where(place < next_in, steps, 1.0)
+        words = load(room.price, (g, t)) * floats[o, dim_count + SIZE + t]
+        if t == INPUT:
+            for k in range(ints[o, SLIDES]):
+                words = words * load(room.reach, k)
+        store(room.inmost, t, inmost)
+        store(room.brought, t, words * times)
+        store(room.settled, t, words * next_times)
 
 
 @inlined
-def weigh_reach(floats, ints, o, dim_count, room):
-    """For every dimension, the words along the sliding ranks as a line over its number of tiles."""
-    total = 1.0
-    for k in range(ints[o, SLIDES]):
-        total *= reach_of(floats, ints, o, k, dim_count, room)
-    for c in range(room.extent.shape[0]):
-        store(room.reach, c, total)
-        store(room.stretch, c, 0.0)
-    for k in range(ints[o, SLIDES]):
-        p, r, a, b = sliding(floats, ints, o, k, dim_count)
-        others = total / reach_of(floats, ints, o, k, dim_count, room)
-        size_p, tiles_p = floats[o, p], room.visits[p >> SHIFT, p & LANE]
-        size_r, tiles_r = 1.0, 1.0
-        if r >= 0:
-            size_r, tiles_r = floats[o, r], room.visits[r >> SHIFT, r & LANE]
-            room.reach[r >> SHIFT, r & LANE] = others * b * size_r * tiles_p
-            more = a * (size_p - tiles_p) + (1.0 - b) * tiles_p
-            room.stretch[r >> SHIFT, r & LANE] = others * more
-        room.reach[p >> SHIFT, p & LANE] = others * a * size_p * tiles_r
-        more = b * (size_r - tiles_r) if r >= 0 else 0.0
-        room.stretch[p >> SHIFT, p & LANE] = others * ((1.0 - a) * tiles_r + more)
-
-
-@inlined
-def reach_of(floats, ints, o, k, dim_count, room):
-    """Words along sliding rank ``k`` of all tiles brought in, one behind the other."""
-    p, r, a, b = sliding(floats, ints, o, k, dim_count)
-    tiles = room.visits[p >> SHIFT, p & LANE]
-    reach = a * (floats[o, p] - tiles) + tiles
-    if r >= 0:
-        others = room.visits[r >> SHIFT, r & LANE]
-        reach = reach * others + b * (floats[o, r] - others) * tiles
-    return reach
-
-
-@inlined
-def room_taken(room, c, tile, first, last, keep, slot_table, e):
-    """Share of its capacity taken of the fullest slot as each dimension in turn has ``tile``."""
-    tile = smaller(tile, load(room.extent, c))
-    data = load(room.held, (0, c)) + load(room.extents, (0, c)) * tile
-    weight = load(room.held, (1, c)) + load(room.extents, (1, c)) * tile
-    result = load(room.held, (2, c)) + load(room.extents, (2, c)) * tile
+def fullest(data, weight, result, first, last, room):
+    """Share of its capacity that tiles of so many words take of the fullest storage."""
     most = spread(0.0)
     for s in range(first, last + 1):
-        bits_0 = slot_table[e, s, BITS] if keep[0, s, 0] else 0.0
-        bits_1 = slot_table[e, s, BITS + 1] if keep[0, s, 1] else 0.0
-        bits_2 = slot_table[e, s, BITS + 2] if keep[0, s, 2] else 0.0
-        held = data * bits_0 + weight * bits_1 + result * bits_2
-        most = larger(most, held / slot_table[e, s, CAPACITY])
+        held = data * load(room.share, (s, 0)) + weight * load(room.share, (s, 1))
+        most = larger(most, held + result * load(room.share, (s, 2)))
     return most
 
 
 @inlined
-def cost_of(room, c, steps, visits):
-    """Energy of filling the group (J) as each dimension in turn takes so many steps and visits."""
-    single = steps <= 1.0
-    data = load(room.brought, (0, c)) + load(room.again, (0, c)) * steps
-    data = data - where(single, load(room.settled, (0, c)), 0.0)
-    rest = load(room.brought, (1, c)) + load(room.again, (1, c)) * steps
-    rest = rest - where(single, load(room.settled, (1, c)), 0.0)
-    return data * (load(room.reach, c) + load(room.stretch, c) * visits) + rest
+def taken_with(floats, ints, o, d, rank, tile, first, last, room):
+    """Share of the fullest storage taken if dimension ``d`` had such a tile."""
+    dim_count = room.base.shape[0]
+    now = load(room.tile, d)
+    ratio = tile / now
+    data, weight, result = load(room.words, 0), load(room.words, 1), load(room.words, 2)
+    still = dim_count + COEFFICIENT + 2 * MAX_SLIDES
+    if rank >= 0:
+        step = floats[o, dim_count + COEFFICIENT + rank]
+        data = data * (1.0 + step * (tile - now) / load(room.spans, rank >> 1))
+    elif floats[o, still + d] == 0.0:
+        data = data * ratio
+    if floats[o, still + dim_count + d] == 0.0:
+        weight = weight * ratio
+    if floats[o, still + 2 * dim_count + d] == 0.0:
+        result = result * ratio
+    return fullest(data, weight, result, first, last, room)
 
 
 @inlined
-def try_steps(room, first, last, keep, slot_table, e):
-    """For every dimension, what its next step gains (0: nothing, or it does not fit)."""
-    for c in range(room.extent.shape[0]):
-        extent, steps, base = load(room.extent, c), load(room.steps, c), load(room.base, c)
-        shared = load(room.outside, c) * base
-        # Far fewer steps; one fewer if that does not fit.
-        fewer = round_up(steps / where(steps >= 16.0, spread(4.0), 2.0))
-        factor = round_up(extent / (shared * fewer))
-        taken = room_taken(room, c, base * factor, first, last, keep, slot_table, e)
-        if anywhere(taken > 1.0):
-            less = round_up(extent / (shared * (steps - 1.0)))
-            factor = where((taken > 1.0) & (steps > 1.0), less, factor)
-            taken = room_taken(room, c, base * factor, first, last, keep, slot_table, e)
-        tile = base * factor
-        now = room_taken(room, c, base * load(room.factor, c), first, last, keep, slot_table, e)
-        saved = cost_of(room, c, steps, load(room.visits, c)) - cost_of(
-            room, c, round_up(extent / (shared * factor)), round_up(extent / tile)
-        )
-        gain = saved / (larger(taken - now, 0.0) + LEAST_ROOM)
-        allowed = (taken <= 1.0) & (steps > 1.0) & (load(room.free, c) > 0.0)
-        store(room.gain, c, where(allowed, gain, 0.0))
-        store(room.better, c, factor)
+def saved_by(floats, ints, o, d, rank, hold, steps, fewer, calls, room):
+    """Energy saved if dimension ``d`` had so many steps outside the group."""
+    dim_count = room.base.shape[0]
+    place = load(room.order, (hold, d))
+    ratio = fewer / steps
+    still = dim_count + COEFFICIENT + 2 * MAX_SLIDES
+    saved = spread(0.0)
+    for t in range(3):
+        brought, inmost = load(room.brought, t), load(room.inmost, t)
+        if floats[o, still + t * dim_count + d] > 0.0:
+            saved = saved + where(place < inmost, brought - brought * ratio, 0.0)
+            continue
+        then = where((place == inmost) & (fewer <= 1.0), load(room.settled, t), brought)
+        if t == INPUT and rank >= 0:
+            p, r, a, b = sliding(floats, ints, o, rank >> 1, dim_count)
+            tiles_p, size_r, tiles_r = load(room.visits, p), 1.0, spread(1.0)
+            if r >= 0:
+                size_r, tiles_r = floats[o, r & DIM_BITS], load(room.visits, r & DIM_BITS)
+            if d == p:
+                tiles_p = calls
+            else:
+                tiles_r = calls
+            reach = reach_of(floats[o, p], tiles_p, a, size_r, tiles_r, b)
+            then = then * (reach / load(room.reach, rank >> 1))
+        saved = saved + (brought - then)
+    return saved
 
 
 @inlined
-def outer_groups_fit(floats, ints, o, dim_count, e, slot_table, keep, groups, g, room):
-    """Whether the storages outside group ``g`` hold its tile."""
-    fits = True
-    for h in range(g):
-        data, weight, result = spread(1.0), spread(1.0), spread(1.0)
-        for c in range(room.extent.shape[0]):
-            tile = smaller(load(room.beyond, (h, c)) * load(room.factor, c), load(room.extent, c))
-            data = data * (1.0 + (tile - 1.0) * load(room.counted, (0, c)))
-            weight = weight * (1.0 + (tile - 1.0) * load(room.counted, (1, c)))
-            result = result * (1.0 + (tile - 1.0) * load(room.counted, (2, c)))
-        spans = 1.0
+def try_dimension(floats, ints, o, d, hold, first, last, now, room):
+    """What the next step of dimension ``d`` gains (0: nothing, or it does not fit)."""
+    steps, shared, base = load(room.steps, d), load(room.shared, d), load(room.base, d)
+    extent = floats[o, d]
+    rank = room.rank[d]
+    allowed = (steps > 1.0) & (load(room.free, d) > 0.0)
+    # Far fewer steps; one fewer if that does not fit.
+    factor = round_up(extent / (shared * round_up(steps * where(steps >= 16.0, spread(0.25), 0.5))))
+    tile = smaller(base * factor, spread(extent))
+    taken = taken_with(floats, ints, o, d, rank, tile, first, last, room)
+    if anywhere(allowed & (taken > FULL)):
+        less = round_up(extent / (shared * (steps - 1.0)))
+        factor = where((taken > FULL) & (steps > 1.0), less, factor)
+        tile = smaller(base * factor, spread(extent))
+        taken = taken_with(floats, ints, o, d, rank, tile, first, last, room)
+    fewer = round_up(extent / (shared * factor))
+    calls = round_up(extent / tile) if rank >= 0 else fewer
+    saved = saved_by(floats, ints, o, d, rank, hold, steps, fewer, calls, room)
+    store(room.better, d, factor)
+    store(room.fewer, d, fewer)
+    store(room.calls, d, calls)
+    gain = saved / (larger(taken - now, spread(0.0)) + LEAST_ROOM)
+    return where(allowed & (taken <= FULL), gain, 0.0)
+
+
+@inlined
+def words_outside(t, floats, ints, o, dim_count, h, chosen, room):
+    """Words of operand ``t`` in the tile of group ``h`` further out, after the chosen steps."""
+    words = spread(1.0)
+    at, length = listed(ints, o, dim_count, PLAIN if t == INPUT else MOVES + t)
+    for j in range(length):
+        words = words * tile_outside(floats, o, ints[o, at + j] & DIM_BITS, h, chosen, room)
+    if t == INPUT:
         for k in range(ints[o, SLIDES]):
             p, r, a, b = sliding(floats, ints, o, k, dim_count)
-            c, v = p >> SHIFT, p & LANE
-            tile_p = min(room.beyond[h, c, v] * room.factor[c, v], room.extent[c, v])
-            span = a * (tile_p - 1.0) + 1.0
+            span = a * (tile_outside(floats, o, p, h, chosen, room) - 1.0) + 1.0
             if r >= 0:
-                c, v = r >> SHIFT, r & LANE
-                tile_r = min(room.beyond[h, c, v] * room.factor[c, v], room.extent[c, v])
-                span += b * (tile_r - 1.0)
-            spans *= span
-        full = fullest(
-            product(data) * spans, product(weight), product(result), groups[h, 0], groups[h, 1],
-            keep, slot_table, e,
-        )  # fmt: skip
-        fits = fits and full <= 1.0
-    return fits
+                span = span + b * (tile_outside(floats, o, r & DIM_BITS, h, chosen, room) - 1.0)
+            words = words * span
+    return words
 
 
 @inlined
-def grow_group(
-    floats, ints, o, e, slot_table, keep, groups, g, element, template, hold, own_hold,
-    fanout_slots, factors, w, room,
-):  # fmt: skip
+def tile_outside(floats, o, d, h, chosen, room):
+    """Extent of the tile of group ``h`` further out, after the chosen steps."""
+    factor = where(chosen == float(d), load(room.better, d), load(room.factor, d))
+    return smaller(load(room.beyond, (h, d)) * factor, spread(floats[o, d]))
+
+
+@inlined
+def take_steps(floats, ints, o, dim_count, groups, g, chosen, room):
+    """Take the steps chosen (a dimension a lane, -1: none) where the storages outside hold them."""
+    full = spread(0.0)
+    for h in range(g):
+        data = words_outside(INPUT, floats, ints, o, dim_count, h, chosen, room)
+        weight = words_outside(1, floats, ints, o, dim_count, h, chosen, room)
+        result = words_outside(OUTPUT, floats, ints, o, dim_count, h, chosen, room)
+        share = fullest(data, weight, result, groups[h, 0], groups[h, 1], room)
+        full = larger(full, share)
+    for d in range(dim_count):
+        mine = chosen == float(d)
+        if not anywhere(mine):
+            continue
+        # Nor will it fit after other dimensions have grown.
+        store(room.free, d, where(mine & (full > FULL), 0.0, load(room.free, d)))
+        taken = mine & (full <= FULL)
+        factor = where(taken, load(room.better, d), load(room.factor, d))
+        store(room.factor, d, factor)
+        store(room.tile, d, smaller(load(room.base, d) * factor, spread(floats[o, d])))
+        store(room.steps, d, where(taken, load(room.fewer, d), load(room.steps, d)))
+        store(room.visits, d, where(taken, load(room.calls, d), load(room.visits, d)))
+
+
+@inner
+def grow_group(floats, ints, o, groups, g, element, template, fanout_slots, room):
     """Choose the temporal factors of one group of storages, all groups inside it being done.
 
     Args:
         groups: int64[G, 2] first and last slot of each group, outer to inner; a group's loops
             live in its last slot.
-        hold: Operand the loops outside the group hold; ``own_hold`` the one its own loops hold.
-        room: Work space, :func:`describe` having been called for problem ``o``.
+        room: Work space, of which ``order``, ``share``, ``price`` and
+            ``passes`` say what the variants are, and ``factors`` holds their unrolling;
+            :func:`describe` has been called.
     """
-    first, last, dim_count = groups[g, 0], groups[g, 1], factors.shape[2]
-    begin_group(floats, o, groups, g, fanout_slots, element, template, factors, w, room)
-    passing = price_words(
-        keep, slot_table, e, first, last, -1 if g == groups.shape[0] - 1 else own_hold, room.price
-    )
-    grown = 0
-    while grown >= 0:
+    first, last, dim_count = groups[g, 0], groups[g, 1], room.base.shape[0]
+    hold = 0 if g == groups.shape[0] - 1 else 1
+    begin_group(floats, o, groups, g, fanout_slots, element, template, room)
+    while True:
         weigh_tiles(floats, ints, o, dim_count, room)
-        weigh_transfers(floats, o, dim_count, room, hold, passing)
-        weigh_reach(floats, ints, o, dim_count, room)
-        try_steps(room, first, last, keep, slot_table, e)
-        while True:
-            most, grown = 0.0, -1
-            for d in range(dim_count):
-                if room.gain[d >> SHIFT, d & LANE] > most:
-                    most, grown = room.gain[d >> SHIFT, d & LANE], d
-            if grown < 0:
-                break
-            c, v = grown >> SHIFT, grown & LANE
-            before, room.factor[c, v] = room.factor[c, v], room.better[c, v]
-            if outer_groups_fit(floats, ints, o, dim_count, e, slot_table, keep, groups, g, room):
-                tile = room.base[c, v] * room.factor[c, v]
-                room.steps[c, v] = np.ceil(floats[o, grown] / (tile * room.outside[c, v]))
-                room.visits[c, v] = np.ceil(floats[o, grown] / tile)
-                break
-            # Nor will it fit after other dimensions have grown.
-            room.factor[c, v], room.gain[c, v], room.free[c, v] = before, 0.0, 0.0
+        weigh_transfers(floats, ints, o, dim_count, g, hold, room)
+        now = fullest(
+            load(room.words, 0), load(room.words, 1), load(room.words, 2), first, last, room
+        )
+        most, chosen = spread(0.0), spread(-1.0)
+        for d in range(dim_count):
+            if floats[o, d] == 1.0:
+                continue
+            if anywhere((load(room.steps, d) > 1.0) & (load(room.free, d) > 0.0)):
+                gain = try_dimension(floats, ints, o, d, hold, first, last, now, room)
+                chosen = where(gain > most, float(d), chosen)
+                most = larger(most, gain)
+        if not anywhere(most > 0.0):
+            break
+        take_steps(floats, ints, o, dim_count, groups, g, chosen, room)
     for d in range(dim_count):
-        factors[w, last, d] = room.factor[d >> SHIFT, d & LANE]
+        if floats[o, d] > 1.0:
+            store(room.factors, (last, d), load(room.factor, d))
+            store(room.inside, d, load(room.base, d) * load(room.factor, d))

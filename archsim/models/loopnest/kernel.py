@@ -19,8 +19,8 @@ Counting rules (the policy the oracle in ``oracle.py`` walks word by word):
 * Partial sums: the first touch of an output word by a storage needs no read.
 * Residual tiles (factors whose product exceeds the extent) are counted at their true size.
 
-``layout.py`` says what the tables hold, ``loops.py`` works out tiles, visits and repeats, and this
-module charges every storage for them.
+``layout.py`` says what the tables hold, ``loops.py`` works out tiles, visits and repeats,
+``words.py`` what tiles hold, and this module charges every storage for them.
 """
 
 from __future__ import annotations
@@ -35,7 +35,6 @@ from archsim.models.lanes import (
     larger,
     load,
     round_up,
-    smaller,
     spread,
     store,
     where,
@@ -104,96 +103,8 @@ from archsim.models.loopnest.layout import (  # noqa: F401 (whoever calls the ke
     make_work,
 )
 from archsim.models.loopnest.loops import lay_residuals, lay_tiles, load_rows, repeat_loops
-from archsim.models.loopnest.residual import odd_fills, odd_requests, odd_runs
-
-
-@inlined
-def window_words(floats, ints, o, s, count, fanout, residual, any_odd, pad, work):
-    """Words of all the input tiles a storage is filled with, but for repeats."""
-    bounds, tiles, visits, moving = work.bounds, work.tiles, work.visits, work.moving
-    kept, totals, outcome = work.kept, work.totals, work.outcome
-    dim_count = bounds.shape[1]
-    words = spread(floats[o, dim_count + SIZE])
-    if pad:
-        words = charged_in_full(PLAIN, floats, ints, o, s, work)
-    for k in range(ints[o, SLIDES]):
-        p, r = ints[o, SLIDE_DIM + 2 * k] & DIM_BITS, ints[o, SLIDE_DIM + 2 * k + 1]
-        a = floats[o, dim_count + COEFFICIENT + 2 * k]
-        visits_p = load(visits, (s, p))
-        tile_p = smaller(load(tiles, (s, p)), spread(floats[o, p]))
-        extent_p = visits_p * tile_p if pad else spread(floats[o, p])
-        total = a * (extent_p - visits_p) + visits_p
-        if r >= 0:
-            b = floats[o, dim_count + COEFFICIENT + 2 * k + 1]
-            r = r & DIM_BITS
-            visits_r = load(visits, (s, r))
-            tile_r = smaller(load(tiles, (s, r)), spread(floats[o, r]))
-            extent_r = visits_r * tile_r if pad else spread(floats[o, r])
-            total = total * visits_r + b * (extent_r - visits_r) * visits_p
-            # Words that stay as the window slides along the moving loop: on every step of it but
-            # the first of each run. A run is one way of setting all the other loops.
-            which = load(moving, (s, k, WHICH))
-            along_p = which == 1.0
-            all_moves = where(along_p, visits_p, visits_r)
-            runs = all_moves / load(moving, (s, k, BOUND))
-            if residual:
-                outside = load(moving, (s, k, OUTSIDE))
-                over_p = load(tiles, (0, p)) > floats[o, p]
-                over_r = load(tiles, (0, r)) > floats[o, r]
-                runs = where(along_p, where(over_p, outside, runs), where(over_r, outside, runs))
-                if any_odd:
-                    store(outcome, 0, runs)
-                    odd_runs(floats, ints, o, k, s, count, fanout, work, outcome[0])
-                    runs = load(outcome, 0)
-            step, cross = where(along_p, a, spread(b)), where(along_p, b, spread(a))
-            window, other = where(along_p, tile_p, tile_r), where(along_p, tile_r, tile_p)
-            lines = where(along_p, visits_r, visits_p)
-            extent = where(along_p, extent_r, extent_p)
-            shift = step * (window - 1.0 - load(moving, (s, k, INSIDE))) + 1.0
-            last = extent - (lines - 1.0) * other
-            stay = (lines - 1.0) * larger(shift + cross * (other - 1.0), spread(0.0))
-            stay = stay + larger(shift + cross * (last - 1.0), spread(0.0))
-            total = total - where(which > 0.0, stay * (all_moves - runs), 0.0)
-        if any_odd:
-            keeps = load(kept, (s, INPUT)) > 0.0
-            store(totals, (s, k), where(keeps, total, load(totals, (s + 1, k))))
-        words = words * total
-    return words
-
-
-@inlined
-def charged_in_full(which, floats, ints, o, s, work):
-    """Words along listed ranks over all tiles if residual tiles are charged in full."""
-    tiles, visits = work.tiles, work.visits
-    words = spread(1.0)
-    at, length = listed(ints, o, tiles.shape[1], which)
-    for j in range(length):
-        d = ints[o, at + j] & DIM_BITS
-        tile = smaller(load(tiles, (s, d)), spread(floats[o, d]))
-        words = words * load(visits, (s, d)) * tile
-    return words
-
-
-@inlined
-def tile_words(t, floats, ints, o, s, work):
-    """Words of operand ``t`` in the tile of slot ``s``."""
-    tiles = work.tiles
-    dim_count = tiles.shape[1]
-    words = spread(1.0)
-    at, length = listed(ints, o, dim_count, PLAIN if t == INPUT else MOVES + t)
-    for j in range(length):
-        d = ints[o, at + j] & DIM_BITS
-        words = words * smaller(load(tiles, (s, d)), spread(floats[o, d]))
-    if t == INPUT:
-        for k in range(ints[o, SLIDES]):
-            p, r = ints[o, SLIDE_DIM + 2 * k] & DIM_BITS, ints[o, SLIDE_DIM + 2 * k + 1]
-            tile = smaller(load(tiles, (s, p)), spread(floats[o, p]))
-            span = floats[o, dim_count + COEFFICIENT + 2 * k] * (tile - 1.0) + 1.0
-            if r >= 0:
-                tile = smaller(load(tiles, (s, r & DIM_BITS)), spread(floats[o, r & DIM_BITS]))
-                span = span + floats[o, dim_count + COEFFICIENT + 2 * k + 1] * (tile - 1.0)
-            words = words * span
-    return words
+from archsim.models.loopnest.residual import odd_fills, odd_requests
+from archsim.models.loopnest.words import charged_in_full, tile_words, window_words
 
 
 @inlined
@@ -441,26 +352,41 @@ def charge_slots(
 
 
 @inlined
+def evaluate_lanes(
+    floats, ints, o, count, fanout, pad, slot_table, engine, e, wanted, work,
+):  # fmt: skip
+    """Evaluate the first ``count`` lanes: mappings of problem ``o`` to engine ``e``.
+
+    Args:
+        wanted: Whether counts are.
+        work: ``bounds``, ``positions`` and ``kept`` say what the mappings are; ``outcome`` and
+            ``counted`` are written.
+    """
+    cycles, residual = lay_tiles(floats, o, count, fanout, work)
+    any_odd, loops = False, work.bounds
+    if residual:
+        store(work.outcome, 0, cycles)
+        any_odd = lay_residuals(floats, o, count, fanout, pad, work, work.outcome[0])
+        cycles = load(work.outcome, 0)
+        loops = work.effective
+    repeat_loops(ints, o, fanout, residual, loops, work)
+    charge_slots(
+        floats, ints, o, count, fanout, cycles, residual, any_odd, pad, slot_table, engine, e,
+        wanted, work,
+    )  # fmt: skip
+
+
+@inlined
 def evaluate_block(
     floats, ints, o, first, count, factors, order, keep, fanout, pad, slot_table, engine, e,
     work, results, counts,
 ):  # fmt: skip
     """Evaluate ``count`` <= ``LANES`` rows from ``first`` on: problem ``o`` on engine ``e``."""
     load_rows(first, count, factors, order, keep, fanout, work)
-    bounds, effective, kept = work.bounds, work.effective, work.kept
-    counted, outcome = work.counted, work.outcome
-    cycles, residual = lay_tiles(floats, o, count, fanout, work)
-    any_odd, loops = False, bounds
-    if residual:
-        store(outcome, 0, cycles)
-        any_odd = lay_residuals(floats, o, count, fanout, pad, work, outcome[0])
-        cycles = load(outcome, 0)
-        loops = effective
-    repeat_loops(ints, o, fanout, residual, loops, work)
+    kept, counted, outcome = work.kept, work.counted, work.outcome
     wanted = counts.shape[0] > first
-    charge_slots(
-        floats, ints, o, count, fanout, cycles, residual, any_odd, pad, slot_table, engine, e,
-        wanted, work,
+    evaluate_lanes(
+        floats, ints, o, count, fanout, pad, slot_table, engine, e, wanted, work
     )  # fmt: skip
     if count == LANES == RESULTS:
         for lane in range(0, LANES, 4):

@@ -22,7 +22,7 @@ from archsim.models.loopnest.mapping import Mapping
 from archsim.models.loopnest.optimal import build as bd
 from archsim.models.loopnest.optimal import outside as lb
 from archsim.models.loopnest.optimal import search as sr
-from archsim.models.loopnest.optimal.enumeration import judge_rows, pareto
+from archsim.models.loopnest.optimal.enumeration import judge_rows
 from archsim.models.loopnest.optimal.layout import CONSTANT, LEAK, MAC_TIME, Labels, Work
 from archsim.models.loopnest.optimal.seeds import first_guess
 from archsim.models.loopnest.optimal.space import OPERANDS, Mapspace
@@ -489,11 +489,6 @@ def _least_tile(space: Mapspace, s: int) -> int:
             tile = prod(float(bounds[0]) for bounds in choices[s:])
         at += list(shapes.values[d, : shapes.counts[d]]).index(tile) * int(shapes.strides[d])
     return at
-
-
-def pareto_points(found: tuple[Found, ...]) -> np.ndarray:
-    """float64[N, 2] energies and cycles of a solution, dominated ones dropped."""
-    return pareto(np.array([[f.energy_j, f.cycles] for f in found]).reshape(-1, 2))
 
 
 __all__ = ["Found", "Objective", "Proof", "Solution", "solve"]
