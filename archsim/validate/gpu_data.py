@@ -220,6 +220,11 @@ def attention_sets(device: str) -> list[Measured]:
             ):
                 if rows.any():
                     sets.append(build(device, _take(table, np.flatnonzero(rows)), kind))
+                if rows.any() and device == "h100" and phase == "generation" and not kind:
+                    # what machines are priced with: the best split, monotone in every size
+                    best = _decode_set(device, _take(table, np.flatnonzero(rows)), kind, "fixed")
+                    name = "decode, best split"
+                    sets.append(replace(best, operator=name, target=None, calibrated=False))
     return sets
 
 
@@ -272,7 +277,7 @@ def _prefill_set(device: str, t: Table, kind: str) -> Measured:
     )  # fmt: skip
 
 
-def _decode_set(device: str, t: Table, kind: str) -> Measured:
+def _decode_set(device: str, t: Table, kind: str, split: str = "") -> Measured:
     gpu = gpu_device(device)
     window = np.where(t["window"] > 0, t["window"], np.inf)
     # vLLM's FlashAttention-2 splits the cache only where it packs a group of query heads; the
@@ -280,17 +285,19 @@ def _decode_set(device: str, t: Table, kind: str) -> Measured:
     ways, rotated = ("xqa", "xqa"), 128.0
     if device == "a100":
         ways, rotated = ("fixed", "none"), 1.0
+    if split:
+        ways, rotated = (split, split), 1.0
     unsplit = t["num_heads"] == t["num_key_value_heads"]
 
     def predict(c, rows):
         def run(r: NDArray, wide: str, kv: str) -> Floats:
             out = np.empty(len(r))
-            for alone, split in enumerate(ways):
+            for alone, way in enumerate(ways):
                 some = unsplit[r] == alone
                 q = r[some]
                 out[some] = evaluate_decode(
                     gpu, t["batch_size"][q], t["step"][q] + t["isl"][q], t["num_heads"][q],
-                    t["num_key_value_heads"][q], t["head_dim"][q], kv, split=split,
+                    t["num_key_value_heads"][q], t["head_dim"][q], kv, split=way,
                     window=window[q], rotary_dim=rotated, resident=True, constants=c,
                 ).latency_s  # fmt: skip
             return out
