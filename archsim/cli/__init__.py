@@ -15,6 +15,7 @@ import typer
 from archsim.cli import (
     attention,
     compare,
+    dram,
     explore,
     gemmini,
     language,
@@ -77,6 +78,7 @@ for _group in (
     llm,
     attention,
     pim,
+    dram,
     systolic,
     timeloop,
     gemmini,
