@@ -119,30 +119,30 @@ def _source(kind: Shown, name: str) -> tuple[str, str]:
     """Text of the file behind a name, and the ending such files have."""
     from archsim.inputs import read_text
 
-    path = Path(name)
     if kind is Shown.AGENT:
         import inspect
 
         from archsim.agents import load_agent
 
         return read_text(inspect.getfile(load_agent(name))), ".py"
-    if path.suffix in (".yaml", ".yml"):
-        return read_text(path), ".yaml"
     if kind is Shown.MACHINE:
         from archsim.hardware.machine import MACHINES, load_machine
 
-        load_machine(name)  # says what is wrong with a name
-        return read_text(MACHINES / f"{_base(name)}.yaml"), ".yaml"
-    if kind is Shown.SCENARIO:
+        load_machine(name)  # says what is wrong with it
+        shipped = MACHINES / f"{_base(name)}.yaml"
+    elif kind is Shown.SCENARIO:
         from archsim.envs.scenario import SCENARIOS, load_scenario
 
         load_scenario(name)
-        return read_text(SCENARIOS / f"{name}.yaml"), ".yaml"
-    from archsim.workload import load_workload
-    from archsim.workload.library import shipped_folder
+        shipped = SCENARIOS / f"{name}.yaml"
+    else:
+        from archsim.workload import load_workload
+        from archsim.workload.library import shipped_folder
 
-    load_workload(name)
-    return read_text(shipped_folder() / f"{name}.yaml"), ".yaml"
+        load_workload(name)
+        shipped = shipped_folder() / f"{name}.yaml"
+    own = Path(name).suffix in (".yaml", ".yml")
+    return read_text(name if own else shipped), ".yaml"
 
 
 def _base(name: str) -> str:

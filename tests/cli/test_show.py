@@ -68,6 +68,13 @@ def test_what_is_not_there_is_said(capsys, words):
     assert "Traceback" not in capsys.readouterr().err
 
 
+def test_a_file_that_is_no_machine_is_not_copied(tmp_path, capsys):
+    (tmp_path / "empty.yaml").write_text("")
+    words = ["show", "machine", str(tmp_path / "empty.yaml"), "-o", str(tmp_path / "copy.yaml")]
+    assert main(words) == 2
+    assert not (tmp_path / "copy.yaml").exists()
+
+
 def test_every_machine_is_written_as_it_was_read(tmp_path):
     for name in available_machines():
         save_machine(load_machine(name), tmp_path / "m.yaml")
