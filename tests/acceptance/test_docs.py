@@ -11,7 +11,7 @@ import pytest
 from archsim.cli import main
 
 DOCS = Path(__file__).parents[2] / "docs"
-GUIDES = ("machine", "agents", "environments", "from_timeloop", "counting")
+GUIDES = ("machine", "agents", "environments", "dram", "from_timeloop", "counting")
 BLOCK = re.compile(r"^```(sh|python|yaml)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINES = 140
 

@@ -1,7 +1,6 @@
 """``archsim dram``: a trace on a memory, both of one's own, and refusals."""
 
 import json
-from pathlib import Path
 
 import pytest
 import yaml
@@ -91,10 +90,3 @@ def test_a_wrong_line_of_a_trace_is_told(capsys, tmp_path, line):
     status, shown = run(capsys, "ddr4_2400_4gb_x8", "-t", trace)
     assert status == 2
     assert len(shown.err.splitlines()) == 1
-
-
-def test_the_memory_of_the_documentation_works():
-    text = (Path(__file__).parents[2] / "docs" / "dram.md").read_text()
-    data = yaml.safe_load(text.split("```yaml\n")[1].split("```")[0])
-    memory = load_spec(data)
-    assert simulate(memory, pattern("random", 50, memory)).energy_j > 0
