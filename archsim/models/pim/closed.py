@@ -256,10 +256,12 @@ def _refreshes(
         many = c.macs > p[runs.P_ROW_COLUMNS] * p[runs.P_SETS]
         opened = np.where(many, end - w[runs.F_FREED], end)
     tail = np.minimum(end - w[runs.F_SIGHT], opened)
+    if known.suffix:  # the last single access opens a row of its own
+        tail = np.minimum(tail, p[runs.P_OPEN] + 1)
     interval = product.spec.parameters["REFI"]
     exact = (busy - stall - tail) / (interval - stall)
     # The tail is not known to the cycle: half a refresh where that decides.
-    unsure = (4.0 + 0.05 * tail) / (interval - stall)
+    unsure = (12.0 + 0.08 * tail) / (interval - stall)
     whole = np.rint(exact)
     last = np.clip((exact - whole) / (2.0 * unsure) + 0.5, 0.0, 1.0)
     return np.maximum(whole - 1.0 + last, 0.0), stall

@@ -94,6 +94,8 @@ def _run(p, within, between, clock, ranks, sets, found, kind, at, row, count, st
         else:
             opened = p[P_OPEN] if kind == MAC else p[P_OPEN_WRITE]
             first = max(first, sets[at, B_ACT] + opened)
+            # Further runs in a row come into sight when all of it is open.
+            clock[K_OPENED] = max(clock[K_OPENED], sets[at, B_ACT] + p[P_LATE])
     last = first + (count - 1) * step
     if p[P_BARRIER]:
         if kind == MAC:
