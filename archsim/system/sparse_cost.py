@@ -11,7 +11,8 @@ from archsim.models.loopnest import kernel as k
 from archsim.models.loopnest.mapping import OPERANDS, Mapping
 from archsim.models.sparse.model import ACTUAL
 from archsim.system import network
-from archsim.system.cost import Assembly, Cost, LayerCost, Traffic
+from archsim.system.assembly import Assembly
+from archsim.system.cost import Cost, LayerCost, Traffic
 from archsim.system.sparse import SparseLayer, SparseNetwork, layer_figures
 
 

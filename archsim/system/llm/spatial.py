@@ -78,7 +78,7 @@ class MappedPricer(Roofline):
         """
         fresh = [s for s in dict.fromkeys(shapes) if (s, weight, data) not in self.known]
         if fresh:
-            from archsim.system.cost import evaluate
+            from archsim.system.evaluate import evaluate
 
             builder = Builder("products")
             for number, (copies, rows, inner, columns, shared) in enumerate(fresh):
