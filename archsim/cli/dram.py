@@ -84,15 +84,15 @@ def dram(
         typer.echo(json.dumps(figures, indent=2, allow_nan=False))
         return
     typer.echo(f"{asked.name} ({len(asked):,} requests) on {spec.name}")
-    for name, scale, unit in (
-        ("time_s", 1e6, "us"), ("latency_s", 1e9, "ns, mean of the reads"),
-        ("bandwidth_bytes_per_s", 1e-9, "GB/s"), ("row_hit_rate", 100.0, "%"),
-        ("energy_j", 1e6, "uJ"), ("power_w", 1.0, "W"),
+    for words, name, scale, unit in (
+        ("time", "time_s", 1e6, "us"), ("latency", "latency_s", 1e9, "ns, mean of the reads"),
+        ("bandwidth", "bandwidth_bytes_per_s", 1e-9, "GB/s"),
+        ("row hits", "row_hit_rate", 100.0, "%"), ("energy", "energy_j", 1e6, "uJ"), ("power", "power_w", 1.0, "W"),
     ):  # fmt: skip
         if figures[name] is not None:
-            typer.echo(f"{name.rsplit('_s', 1)[0]:22}{figures[name] * scale:,.4g} {unit}")
+            typer.echo(f"{words:12}{figures[name] * scale:,.4g} {unit}")
     issued = ", ".join(f"{name} {many:,}" for name, many in figures["commands"].items())
-    typer.echo(f"{'commands':22}{issued}")
+    typer.echo(f"{'commands':12}{issued}")
     if log is not None:
         typer.echo(f"wrote {log}")
 
