@@ -87,7 +87,8 @@ def dram(
     for words, name, scale, unit in (
         ("time", "time_s", 1e6, "us"), ("latency", "latency_s", 1e9, "ns, mean of the reads"),
         ("bandwidth", "bandwidth_bytes_per_s", 1e-9, "GB/s"),
-        ("row hits", "row_hit_rate", 100.0, "%"), ("energy", "energy_j", 1e6, "uJ"), ("power", "power_w", 1.0, "W"),
+        ("row hits", "row_hit_rate", 100.0, "%"),
+        ("energy", "energy_j", 1e6, "uJ"), ("power", "power_w", 1.0, "W"),
     ):  # fmt: skip
         if figures[name] is not None:
             typer.echo(f"{words:12}{figures[name] * scale:,.4g} {unit}")
