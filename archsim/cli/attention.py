@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from archsim.cli.output import print_json
+
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this module."""
@@ -36,10 +38,8 @@ def attention(
     pruned = generate(chosen, machine, **size)
     dense = generate(chosen.dense(), machine, **size)
     if as_json:
-        import json
-
         figures = {"setting": setting, **size, "pruned": asdict(pruned), "dense": asdict(dense)}
-        typer.echo(json.dumps(figures, indent=2, allow_nan=False))
+        print_json(figures)
         return
     from archsim.system.report import quantity
 

@@ -6,6 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
+from archsim.cli.output import print_json
+
 #: Fields of a cost that are compared, and their units on a terminal.
 METRICS = {
     "latency_s": "s",
@@ -92,9 +94,7 @@ def compare(
             rows.append({"workload": network.name, "machine": name, **figures,
                          "bound": most, "bound_share": share})  # fmt: skip
     if as_json:
-        import json
-
-        typer.echo(json.dumps(rows, indent=2, allow_nan=False))
+        print_json(rows)
         return
     _show(rows)
 
@@ -103,7 +103,8 @@ def _show(rows: list[dict[str, Any]]) -> None:
     from archsim.system.report import quantity
     from archsim.validate.references import table
 
-    first = {}  # each network's first machine is what the others are compared with
+    # Each network's first machine is what the others are compared with.
+    first: dict[str, dict[str, Any]] = {}
     cells = []
     for row in rows:
         base = first.setdefault(row["workload"], row)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from archsim.cli.output import print_json
+
 if TYPE_CHECKING:
     from archsim.models.dram.policy import Controller
     from archsim.models.dram.simulate import DramResult
@@ -77,11 +79,10 @@ def dram(
     done = simulate(spec, asked, _controller(controller, settings or []), log=log is not None)
     if log is not None:
         _write(log, done)
-    figures = {"memory": spec.name, "trace": asked.name, "requests": len(asked)} | _figures(done)
+    figures: dict[str, Any] = {"memory": spec.name, "trace": asked.name, "requests": len(asked)}
+    figures |= _figures(done)
     if as_json:
-        import json
-
-        typer.echo(json.dumps(figures, indent=2, allow_nan=False))
+        print_json(figures)
         return
     typer.echo(f"{asked.name} ({len(asked):,} requests) on {spec.name}")
     for words, name, scale, unit in (
@@ -108,7 +109,7 @@ def _controller(kind: Kind, settings: list[str]) -> Controller:
     from archsim.inputs import parse_yaml, validate
     from archsim.models.dram.policy import DRAMsim3Policy, Policy, RamulatorPolicy
 
-    model = {"dramsys": Policy, "dramsim3": DRAMsim3Policy, "ramulator": RamulatorPolicy}[kind]
+    model: Any = {"dramsys": Policy, "dramsim3": DRAMsim3Policy, "ramulator": RamulatorPolicy}[kind]
     values: dict[str, Any] = {}
     for setting in settings:
         name, equals, value = setting.partition("=")

@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from archsim.cli.output import print_json
+
 
 def register(app: typer.Typer) -> None:
     """Add the command of this module."""
@@ -54,8 +56,6 @@ def gemmini(
     found = cycles(programs)
     rtl = found.cycles * repeats
     if as_json:
-        import json
-
         data = {
             "workload": network.name,
             "machine": chip.name,
@@ -69,7 +69,7 @@ def gemmini(
                 )
             ],
         }  # fmt: skip
-        typer.echo(json.dumps(data, indent=2, allow_nan=False))
+        print_json(data)
         return
     rows = [
         (

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from archsim.cli.output import print_json
+
 if TYPE_CHECKING:
     from archsim.hardware import Machine
 
@@ -79,10 +81,9 @@ def workload(
     }
     figures = model_summary(found, requests, **options)
     if as_json:
-        import json
         from dataclasses import asdict
 
-        typer.echo(json.dumps(asdict(figures), indent=2, allow_nan=False))
+        print_json(asdict(figures))
     else:
         _show(found, figures, requests)
     if operations or out is not None:
@@ -139,10 +140,8 @@ def serve(
     # mapping every product anew for each change would take minutes
     saved = {} if effort else savings(found, chip, **step)
     if as_json:
-        import json
-
         data = {**cost.to_dict(), **paid, "savings_of_10_percent": saved}
-        typer.echo(json.dumps(data, indent=2, allow_nan=False))
+        print_json(data)
         return
     typer.echo(cost.explain())
     if owned.price_usd[0] > 0:

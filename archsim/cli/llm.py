@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
 
+from archsim.cli.output import print_json
 from archsim.cli.plan import PlanText
 
 Model = Annotated[str, typer.Option("--workload", "-w", help="Shipped model, or a config.json.")]
@@ -154,6 +154,6 @@ def _machine_and_plan(machine: str, plan: str | None) -> tuple[Any, Any]:
 
 def _show(cost: Any, extra: dict[str, Any], as_json: bool) -> None:
     if as_json:
-        typer.echo(json.dumps({**asdict(cost), **extra}, indent=2, allow_nan=False))
+        print_json({**asdict(cost), **extra})
     else:
         typer.echo(cost.explain())

@@ -8,6 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
+from archsim.cli.output import print_json
+
 OPERATION = (
     "An operation: gemm:ROWSxINNERxCOLUMNS, conv:M=128,C=128,P=28,Q=28,R=3,S=3 "
     "(also N, G, stride, dilation), or WORKLOAD:OPERATION."
@@ -46,9 +48,7 @@ def map_(
         time_limit_s=time_limit, node_limit=nodes, use_cache=cache,
     )  # fmt: skip
     if as_json:
-        import json
-
-        typer.echo(json.dumps(result.to_dict(), indent=2, allow_nan=False))
+        print_json(result.to_dict())
     else:
         typer.echo(result.explain())
     if result.best is None:

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from archsim.cli.compare import SET, changed
+from archsim.cli.output import print_json
 from archsim.cli.plan import PlanText
 
 
@@ -209,9 +210,7 @@ def evaluate(
     if density and cost.dense is None:
         typer.echo(f"note: {chip.name} does nothing about zeros", err=True)
     if as_json:
-        import json
-
-        typer.echo(json.dumps(cost.to_dict(), indent=2, allow_nan=False))
+        print_json(cost.to_dict())
         return
     typer.echo(cost.explain())
     if layers:

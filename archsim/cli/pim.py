@@ -8,6 +8,9 @@ from typing import Annotated, Any
 
 import typer
 
+from archsim.cli import pim_kernels
+from archsim.cli.output import print_json, print_table
+from archsim.cli.pim_kernels import Json
 from archsim.cli.plan import PlanText
 
 pim = typer.Typer(
@@ -25,10 +28,6 @@ Contexts = Annotated[str, typer.Option(help="Tokens of context, joined by commas
 Out = Annotated[
     Path | None, typer.Option("--out", "-o", help="Picture to draw: .png, .pdf or .svg.")
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-Vectors = Annotated[int, typer.Option("--m", min=1, help="Vectors (tokens).")]
-Outputs = Annotated[int, typer.Option("--n", min=1, help="Outputs.")]
-Elements = Annotated[int, typer.Option("--k", min=1, help="Elements of a vector.")]
 
 BATCHES = "1,2,4,8,16,32,64,128,256,512"
 CONTEXTS = "256,512,1024,2048,4096,8192,16384,32768"
@@ -36,6 +35,7 @@ CONTEXTS = "256,512,1024,2048,4096,8192,16384,32768"
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this module."""
+    pim_kernels.register(pim)
     app.add_typer(pim, name="pim", rich_help_panel="Model")
 
 
@@ -51,24 +51,6 @@ def _numbers(text: str, name: str) -> list[int]:
             "cannot read the numbers", field=name, found=text, expected="such as 1,8,64"
         )
     return sorted(set(found))
-
-
-def _print(value: Any) -> None:
-    import json
-
-    typer.echo(json.dumps(value, indent=2, allow_nan=False))
-
-
-def _table(heads: list[str], rows: list[list[str]], title: str) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
-    for index, head in enumerate(heads):
-        table.add_column(head, justify="right" if index else "left", no_wrap=not index)
-    for row in rows:
-        table.add_row(*row)
-    Console(width=140).print(table)
 
 
 @dataclass(frozen=True)
@@ -105,110 +87,6 @@ def _draw(plot: str, out: Path | None, quiet: bool, *what: Any) -> None:
             typer.echo(f"wrote {out}")
 
 
-@pim.command()
-def products(as_json: Json = False) -> None:
-    """Shipped memories that compute, with their peak figures.
-
-    `archsim pim products`
-    """
-    from archsim.models.pim import available_products, load_product
-    from archsim.models.pim.dpu import available_dpus, load_dpu
-
-    found = [load_product(name) for name in available_products()]
-    dpus = [load_dpu(name) for name in available_dpus()]
-    if as_json:
-        _print([
-            *({"name": p.name, "title": p.title, "level": p.units.level, "scale": p.scale,
-               "bandwidth_bytes_per_s": p.bandwidth_bytes_per_s, "flops_per_s": p.flops_per_s,
-               "read_pj_per_bit": p.energy.to_unit(p.units.level), "memory": p.memory}
-              for p in found),
-            *({"name": d.name, "title": d.title, "level": "processors",
-               "bandwidth_bytes_per_s": d.dpus * d.mram_bytes_per_s} for d in dpus),
-        ])  # fmt: skip
-        return
-    rows = [
-        [p.name, p.units.level, f"{p.scale:.3g}x", f"{p.bandwidth_bytes_per_s / 1e12:.3g} TB/s",
-         f"{p.flops_per_s / 1e12:.3g} TFLOPS", f"{p.energy.to_unit(p.units.level):.3g} pJ/b",
-         f"{p.channels * p.stacks} x {p.memory}"]
-        for p in found
-    ]  # fmt: skip
-    rows += [
-        [d.name, "processors", "", f"{d.dpus * d.mram_bytes_per_s / 1e12:.3g} TB/s", "", "",
-         f"{d.dpus:,} x {d.mram_bytes >> 20} MB (archsim pim dpu)"]
-        for d in dpus
-    ]  # fmt: skip
-    heads = ["product", "level", "over pins", "inside", "peak", "to units", "channels"]
-    _table(heads, rows, "Memories that compute (in open rows)")
-
-
-@pim.command()
-def kernel(
-    product: Annotated[str, typer.Argument(help="Shipped product, or a file.")],
-    m: Vectors = 1,
-    n: Outputs = 4096,
-    k: Elements = 4096,
-    log: Annotated[
-        Path | None, typer.Option("--log", help="CSV file for every command of a channel.")
-    ] = None,
-    as_json: Json = False,
-) -> None:
-    """A matrix product on a memory's units, command by command, beside its closed form.
-
-    `archsim pim kernel hbm_pim --m 1 --n 4096 --k 4096 --log commands.csv`
-    """
-    from archsim.models.dram.checker import violations
-    from archsim.models.dram.layout import COMMANDS
-    from archsim.models.pim import closed_form, load_product, run_kernel
-
-    found = load_product(product)
-    done = run_kernel(found, m, n, k, log=log is not None)
-    closed = closed_form(found, m, n, k)
-    if log is not None and done.log is not None:
-        lines = ["cycle,command,bank,row,line"]
-        for cycle, command, *rest in done.log.tolist():
-            lines.append(",".join([str(cycle), COMMANDS[command], *map(str, rest)]))
-        log.write_text("\n".join(lines) + "\n")
-    figures: dict[str, Any] = {
-        "product": found.name,
-        "cycles": done.cycles,
-        "time_s": done.time_s,
-        "closed_form_cycles": float(closed.cycles[0]),
-        "bandwidth_bytes_per_s": done.bandwidth_bytes_per_s,
-        "energy_j": done.energy_j,
-        "energy_parts_j": done.energy_parts_j,
-        "commands": {name: many for name, many in done.commands.items() if many},
-        "cycles_by_cause": {name: float(v[0]) for name, v in closed.parts.items()},
-    }
-    if done.log is not None:
-        figures["rules_broken"] = len(violations(found.spec, done.log))
-    if as_json:
-        _print(figures)
-        return
-    size = f"{m} x {k} by {k} x {n}"
-    off = closed.cycles[0] / done.cycles - 1.0
-    typer.echo(f"{found.title}: {size}")
-    typer.echo(f"{'time':16}{done.time_s * 1e6:,.3f} us   {done.cycles:,} cycles of a channel")
-    typer.echo(f"{'closed form':16}{closed.cycles[0]:,.0f} cycles ({off:+.1%})")
-    typer.echo(
-        f"{'bandwidth':16}{done.bandwidth_bytes_per_s / 1e12:.3f} TB/s inside, of "
-        f"{found.bandwidth_bytes_per_s / 1e12:.3f} in open rows"
-    )
-    for title, parts, total, unit, scale in (
-        ("cycles by cause", figures["cycles_by_cause"], closed.cycles[0], "", 1.0),
-        ("energy", done.energy_parts_j, done.energy_j, " uJ", 1e6),
-    ):
-        shown = [
-            f"{name} {value * scale:,.3g}{unit} ({value / total:.0%})"
-            for name, value in sorted(parts.items(), key=lambda part: -part[1])
-            if value > 0
-        ]
-        typer.echo(f"{title:16}{', '.join(shown)}")
-    commands = ", ".join(f"{name} {many:,}" for name, many in figures["commands"].items())
-    typer.echo(f"{'commands':16}{commands}")
-    if log is not None:
-        typer.echo(f"wrote {log} ({figures['rules_broken']} rules of the memory broken)")
-
-
 @pim.command("map")
 def map_(
     workload: Workload = "mixtral-8x7b",
@@ -234,7 +112,7 @@ def map_(
     placed = by_operation(placements(workload, found, batch=b, context=c, plan=laid.plan))
     whole = gains(workload, found, batches, contexts, plan=laid.plan)
     if as_json:
-        _print({
+        print_json({
             **laid.data, "batch": b.tolist(),
             "context": c.tolist(), "speed": whole.speed[0].ravel().tolist(),
             "energy": whole.energy[0].ravel().tolist(), "fits": whole.fits[0].ravel().tolist(),
@@ -258,7 +136,7 @@ def map_(
             f"{laid.title}, decoding at {contexts[middle]:,} tokens: "
             "where operations run (operations a byte)"
         )
-        _table(["batch", *placed, "speed", "energy"], rows, title)
+        print_table(["batch", *placed, "speed", "energy"], rows, title)
     _draw("plot_map", out, as_json, placed, batches, contexts, out, f"{laid.title}: decoding")
 
 
@@ -293,7 +171,7 @@ def pays(
     batches, contexts = _numbers(batch, "--batch"), _numbers(context, "--context")
     whole = gains(workload, found, batches, contexts, groups, laid.plan)
     if as_json:
-        _print({
+        print_json({
             **laid.data, "batch": batches,
             "context": contexts, "group": groups, "speed": whole.speed.tolist(),
             "energy": whole.energy.tolist(), "fits": whole.fits.tolist(),
@@ -307,7 +185,7 @@ def pays(
             ]  # fmt: skip
             said = f"{size} query heads a key head" if size else "heads as published"
             title = f"{laid.title}: speed over no units, {said}"
-            _table(["batch", *(f"{c:,} tokens" for c in contexts)], rows, title)
+            print_table(["batch", *(f"{c:,} tokens" for c in contexts)], rows, title)
         if (~whole.fits).any():
             typer.echo("* caches do not fit")
     _draw("plot_gains", out, as_json, whole, out, f"{laid.title}: gain of units in memory")
@@ -339,7 +217,7 @@ def steps(
     }
     times = {name: engine_times(each) for name, each in placed.items()}
     if as_json:
-        _print({**laid.data, "steps": times})
+        print_json({**laid.data, "steps": times})
     else:
         rows = [
             [name, f"{sum(parts.values()) * 1e3:,.3f} ms",
@@ -347,7 +225,7 @@ def steps(
             for name, parts in times.items()
         ]  # fmt: skip
         heads = ["", "step", *next(iter(times.values()))]
-        _table(heads, rows, f"{laid.title}, {context:,} tokens")
+        print_table(heads, rows, f"{laid.title}, {context:,} tokens")
     _draw("plot_engines", out, as_json, placed, out, f"{laid.title}, {context:,} tokens")
 
 
@@ -374,10 +252,12 @@ def edap(
     worst = np.maximum.reduce(list(raw.values()))
     ours = {name: values / worst for name, values in raw.items()}
     if as_json:
-        _print({"op_per_byte": list(OPS), **{n: v.tolist() for n, v in ours.items()}})
+        print_json({"op_per_byte": list(OPS), **{n: v.tolist() for n, v in ours.items()}})
     else:
         rows = [[name, *(f"{v:.2f}" for v in values)] for name, values in ours.items()]
-        _table(["over the worst", *(f"{x} op/B" for x in OPS)], rows, "EDAP, GEMM 16384 x 4096")
+        print_table(
+            ["over the worst", *(f"{x} op/B" for x in OPS)], rows, "EDAP, GEMM 16384 x 4096"
+        )
     _draw("plot_edap", out, as_json, ours, EDAP, OPS, out)
 
 
@@ -422,7 +302,7 @@ def area(
         for i in (*order, plain)
     ]  # fmt: skip
     if as_json:
-        _print({"workload": workload, "machine": found.name, "area_mm2": split.area_mm2,
+        print_json({"workload": workload, "machine": found.name, "area_mm2": split.area_mm2,
                 "best": designs[:-1], "without": designs[-1]})  # fmt: skip
     else:
         rows = [
@@ -438,7 +318,7 @@ def area(
             f"{laid.title}: {split.area_mm2:,.0f} mm2 a device, "
             f"{prompt:,} in, {output:,} out, {batch:,} requests at a time"
         )
-        _table(heads, rows, title)
+        print_table(heads, rows, title)
     title = f"{workload}: {prompt:,} in, {output:,} out, batch {batch}"
     _draw("plot_area", out, as_json, split, weights, out, title)
 
@@ -473,7 +353,7 @@ def serve(
         for size, a, b in zip(sizes, helped, alone, strict=True)
     ]  # fmt: skip
     if as_json:
-        _print({**laid.data, "prompt": prompt,
+        print_json({**laid.data, "prompt": prompt,
                 "output": output, "rows": rows})  # fmt: skip
         return
     lines = [
@@ -483,37 +363,4 @@ def serve(
     ]  # fmt: skip
     title = f"{laid.title}: {prompt:,} tokens in, {output:,} out"
     heads = ["batch", "tokens/s", "a stage", "a token", "over no units", "energy"]
-    _table(heads, lines, title)
-
-
-@pim.command()
-def dpu(
-    system: Annotated[str, typer.Argument(help="System of DPUs, or a file.")] = "upmem",
-    m: Vectors = 1,
-    n: Outputs = 163840,
-    k: Elements = 4096,
-    dtype: Annotated[str, typer.Option(help="Number format.")] = "int8",
-    as_json: Json = False,
-) -> None:
-    """A matrix product on processors at DRAM banks (UPMEM).
-
-    `archsim pim dpu upmem --n 16384 --k 4096`
-    """
-    from archsim.models.pim.dpu import dpu_gemv, load_dpu
-
-    found = load_dpu(system)
-    cost = dpu_gemv(found, m, n, k, dtype)
-    figures = {
-        "time_s": float(cost.time_s[0]),
-        "compute_s": float(cost.compute_s[0]),
-        "copy_s": float(cost.copy_s[0]),
-        "host_s": float(cost.host_s[0]),
-        "energy_j": float(cost.energy_j[0]),
-    }
-    if as_json:
-        _print({"system": found.name, **figures})
-        return
-    typer.echo(f"{found.title}: {m} x {k} by {k} x {n}, {dtype}")
-    for name in ("time_s", "compute_s", "copy_s", "host_s"):
-        typer.echo(f"{name.removesuffix('_s'):10}{figures[name] * 1e3:,.4g} ms")
-    typer.echo(f"{'energy':10}{figures['energy_j']:,.4g} J")
+    print_table(heads, lines, title)

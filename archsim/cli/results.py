@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from archsim.cli.output import print_json
+
 Directory = Annotated[Path, typer.Argument(metavar="RUN", help="Run directory.")]
 
 
@@ -83,9 +85,7 @@ def best(
 
         save_machine(design_machine(results, choice.row), machine)
     if as_json:
-        import json
-
-        typer.echo(json.dumps(choice.to_dict(), indent=2, allow_nan=False))
+        print_json(choice.to_dict())
         return
     from archsim.explore.tables import choice_text
 

@@ -7,6 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
+from archsim.cli.output import print_json
+
 #: Columns of the table and of the CSV file, and of what each is a figure.
 COLUMNS = (
     "layer", "M", "N", "K", "products", "folds", "cycles", "utilization %", "mapping %",
@@ -53,7 +55,6 @@ def systolic(
     if csv:
         _write(csv, rows)
     if as_json:
-        import json
         from dataclasses import asdict
 
         figures = {
@@ -62,7 +63,7 @@ def systolic(
             "compat": compat,
             "layers": [dict(zip(COLUMNS, row, strict=True)) for row in rows],
         }
-        typer.echo(json.dumps(figures, indent=2, allow_nan=False))
+        print_json(figures)
         return
     _show(workload.name, engine, compat, rows)
     if csv:

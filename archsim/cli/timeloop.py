@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from archsim.cli.output import print_json
+
 if TYPE_CHECKING:
     from archsim.models.loopnest.timeloop import TimeloopCase, TimeloopResult
 
@@ -40,9 +42,7 @@ def timeloop(
     case = read_files(files)
     result = case.evaluate(compat)
     if as_json:
-        import json
-
-        typer.echo(json.dumps(as_dict(case, result), indent=2, allow_nan=False))
+        print_json(as_dict(case, result))
         return
     typer.echo(_table(case, result))
 

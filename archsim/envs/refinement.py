@@ -96,7 +96,7 @@ class RefinementEnv(gymnasium.Wrapper):
         >>> start, info = env.reset(seed=0, options={"design": [1, 1, 0, 0, 1, 1]})
         >>> observation, reward, terminated, truncated, info = env.step([2, 0, 0, 2, 0, 0])
         >>> info["design"].tolist(), env.bottlenecks[info["bottleneck"]], terminated
-        ([2, 1, 0, 1, 1, 1], 'area_mm2', False)
+        ([2, 1, 0, 1, 1, 1], 'power_w', False)
     """
 
     def __init__(self, env: gymnasium.Env, horizon: int = 16) -> None:

@@ -40,8 +40,7 @@ class Assembly:
         """Metrics, the nest, and every unique einsum's mapping, results and counts."""
         self.metrics = self.evaluator.evaluate(self.engines)
         _, details, self.nest = self.evaluator.run(self.engines, details=True)
-        self.results, self.factors, self.orders = (array[0] for array in details)
-        self.kept = self.evaluator.kept[0]
+        self.results, self.factors, self.orders, self.kept = (array[0] for array in details)
         self.counts = self._count()
 
     def _count(self) -> np.ndarray:

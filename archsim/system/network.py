@@ -248,8 +248,6 @@ class NetworkEvaluator:
         self.machine = machine
         self.extra = EFFORTS[effort]
         self.optimal = effort == "optimal"
-        #: bool[B, problems, S, 3] operands kept in the run before, if its details were wanted.
-        self.kept: np.ndarray | None = None
         self.objective = OBJECTIVES.index(objective)
         self.table = tabulate(workloads, fuse)
         self.templates = template_table(self.table.problems.dims)
@@ -270,8 +268,9 @@ class NetworkEvaluator:
             bypass: Whether operands may be kept out of storages that could hold them.
 
         Returns:
-            totals [B, networks, TOTALS]; ``(layers, factors, orders)``, empty without ``details``;
-            and the nest.
+            totals [B, networks, TOTALS]; ``(layers, factors, orders, kept)``, empty without
+            ``details`` (``kept``: bool[B, problems, S, 3], storages that hold an operand); and the
+            nest.
         """
         nest = build_nest(engines) if nest is None else nest
         problems, t = self.table.problems, self.templates
@@ -313,8 +312,7 @@ class NetworkEvaluator:
                 engines.vector_lanes, engines.vector_op_energy_j, engines.vector_leakage_w,
                 np.ascontiguousarray(engines.bits), totals,
             )  # fmt: skip
-        self.kept = keep if details else None
-        return totals, (layers, factors, orders), nest
+        return totals, (layers, factors, orders, keep), nest
 
     def einsums(self) -> list[Einsum]:
         """The unique loop nests, in the order of ``table.problems``."""

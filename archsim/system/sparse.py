@@ -116,10 +116,9 @@ class SparseNetwork:
                 table = self.nest.slot_table.copy()
                 table[:, :, k.BITS : k.BITS + 3] = bits
                 chosen = replace(self.nest, slot_table=table)
-                _, (_, factors, orders), _ = self.evaluator.run(
+                _, (_, factors, orders, kept), _ = self.evaluator.run(
                     self.engines, details=True, nest=chosen, bypass=not self.engines.knows_zeros
                 )
-                kept = self.evaluator.kept
                 for o in members:
                     _, step = problems[o]
                     self.layers[o, zeros] = self._price(

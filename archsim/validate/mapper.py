@@ -91,10 +91,10 @@ def _certified_gap(name, workload, machine, engines, layers: int, steps: float) 
     einsums, dims = evaluator.einsums(), evaluator.table.problems.dims
     count = min(layers, len(einsums))
     chosen = [(2 * i + 1) * len(einsums) // (2 * count) for i in range(count)]
-    done, factors, orders = (array[:, chosen] for array in details)
+    done, factors, orders, kept = (array[:, chosen] for array in details)
     proven = refine(
         [einsums[o] for o in chosen], dims, OBJECTIVES.index("edp"), nest, done, factors, orders,
-        evaluator.kept[:, chosen], steps=steps, use_cache=False,
+        kept, steps=steps, use_cache=False,
     )  # fmt: skip
     edp = [rows[:, k.ENERGY_J] * rows[:, k.CYCLES] for rows in (*costs, done[0])]
     fast, thorough = (values[chosen] / edp[2] for values in edp[:2])

@@ -53,7 +53,7 @@ def test_environments_that_reset_in_the_next_step_lose_no_design():
     """With Gymnasium's default for many environments, a naive loop loses every other step."""
     problem = ToyProblem()
     envs = gym.make_vec(
-        "archsim/Accelerator-v0", num_envs=4, vectorization_mode="sync", scenario=problem
+        "archsim/Design-v0", num_envs=4, vectorization_mode="sync", scenario=problem
     )
     evaluate = Evaluator(VectorRecorder(envs, 400), seed=0)
     designs = problem.space.sample(np.random.default_rng(0), 40)
@@ -68,9 +68,9 @@ def test_registered_environments_of_any_episode_length(name, horizon):
     agent, records = load_agent(name), []
     made = {"scenario": ToyProblem(), "encoding": agent.encoding, "horizon": horizon}
     if agent.vectorized:
-        envs = gym.make_vec("archsim/Accelerator-v0", num_envs=6, **made)
+        envs = gym.make_vec("archsim/Design-v0", num_envs=6, **made)
         env = VectorRecorder(envs, 50, records.append)
     else:
-        env = Recorder(gym.make("archsim/Accelerator-v0", **made), 50, records.append)
+        env = Recorder(gym.make("archsim/Design-v0", **made), 50, records.append)
     agent(env, seed=1).search()
     assert [record["order"] for record in records] == list(range(50))

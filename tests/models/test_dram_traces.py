@@ -94,6 +94,7 @@ def test_mappings_send_every_burst_to_a_place_of_its_own(fields, data):
     spec = load_spec(data.draw(st.sampled_from(presets())))
     small = spec.model_dump()
     small["structure"] |= {"rows": 4, "columns": 4 * spec.structure.burst_length, "channels": 2}
+    small["mapping"] = "-".join(fields)
     spec = load_spec(small)
     s = spec.structure
     address = np.arange(s.capacity_bytes // s.burst_bytes) * s.burst_bytes

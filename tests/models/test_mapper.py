@@ -78,10 +78,10 @@ def machine(name: str):
 
 
 def chosen(einsum, engines, objective: str, effort: str = "fast"):
-    """The evaluator, nest, and the results, factors and orders chosen."""
+    """The evaluator, nest, and the results, factors, orders and kept operands chosen."""
     evaluator = NetworkEvaluator([single(einsum)], effort=effort, objective=objective)
-    _, (layers, factors, orders), nest = evaluator.run(engines, details=True)
-    return evaluator, nest, layers[0, 0], factors[0, 0], orders[0, 0]
+    _, details, nest = evaluator.run(engines, details=True)
+    return evaluator, nest, *(array[0, 0] for array in details)
 
 
 def value(results: np.ndarray, objective: str) -> np.ndarray:
@@ -103,7 +103,7 @@ def tilings(extent: int, spatial: list[int], levels: list[int], free: list[bool]
             yield factors
 
 
-def enumerate_template(evaluator, nest, engines, factors) -> np.ndarray:
+def enumerate_template(evaluator, nest, factors, kept) -> np.ndarray:
     """Results of all tilings and orders with the unrolling in ``factors`` and what is kept."""
     problems = evaluator.table.problems
     table = template_table(problems.dims)
@@ -129,7 +129,7 @@ def enumerate_template(evaluator, nest, engines, factors) -> np.ndarray:
         order[0] = table.order[outer if len(levels) > 1 else held]
         for g, level in enumerate(levels):
             order[level] = table.order[held if g >= len(levels) - 2 else outer]
-        found.append(run_rows(problems, nest, rows, order, evaluator.kept[0, :1]))
+        found.append(run_rows(problems, nest, rows, order, kept[None]))
         if len(levels) == 1:
             break
     return np.concatenate(found)
@@ -151,8 +151,8 @@ def measure(engines) -> tuple[list[tuple[float, str, str]], list[str]]:
     found, missed = [], []
     for layer, einsum in LAYERS.items():
         for objective in OBJECTIVES:
-            evaluator, nest, results, factors, _ = chosen(einsum, engines, objective)
-            every = enumerate_template(evaluator, nest, engines, factors)
+            evaluator, nest, results, factors, _, kept = chosen(einsum, engines, objective)
+            every = enumerate_template(evaluator, nest, factors, kept)
             assert len(every) > 20
             best = value(every, objective).min()
             if np.isfinite(best) and results[k.OVERFLOW] > 0:
@@ -191,8 +191,8 @@ def test_how_far_fast_falls_behind_in_buffers_of_a_few_words(name, slot, capacit
     print(f"{name}, {capacity} bytes: {sorted(found)[-1:]} of {len(found)}, missed {len(missed)}")
     assert all(1 - 1e-9 < gap < 10 for gap, *_ in found), found
     for einsum in LAYERS.values():
-        evaluator, nest, results, factors, _ = chosen(einsum, engines, "edp", "thorough")
-        every = enumerate_template(evaluator, nest, engines, factors)
+        evaluator, nest, results, factors, _, kept = chosen(einsum, engines, "edp", "thorough")
+        every = enumerate_template(evaluator, nest, factors, kept)
         assert (results[k.OVERFLOW] == 0) == (every[:, k.OVERFLOW] == 0).any()
 
 
@@ -220,7 +220,7 @@ def test_gap_of_whole_networks_is_at_least_one():
 def test_what_is_chosen_covers_the_problem_and_fits(name, dataflow):
     engines = resolve(load_machine(name), {"engines.array.dataflow": np.array([dataflow])})
     for einsum in (LAYERS["strided"], LAYERS["heads"], conv(64, 48, 14, 14, 3, 3)):
-        evaluator, nest, results, factors, orders = chosen(einsum, engines, "edp")
+        evaluator, nest, results, factors, orders, _ = chosen(einsum, engines, "edp")
         extents = evaluator.table.problems.extents[0]
         assert (factors.prod(axis=0) >= extents).all()
         assert (factors[1:].prod(axis=0) < 2 * extents).all() or (extents == 1).any()
@@ -256,17 +256,17 @@ def test_violation_grows_as_words_widen():
 
 def test_what_a_small_buffer_cannot_hold_goes_past_it():
     small = load_machine("tiny").with_values({"engines.array.slots.buffer.capacity_bytes": 8})
-    evaluator, nest, results, *_ = chosen(LAYERS["conv"], resolve(small), "edp")
+    _, nest, results, _, _, kept = chosen(LAYERS["conv"], resolve(small), "edp")
     assert results[k.OVERFLOW] == 0
-    assert (evaluator.kept[0, 0] <= nest.keep[0]).all()
-    assert evaluator.kept[0, 0].sum() < nest.keep.sum()
+    assert (kept <= nest.keep[0]).all()
+    assert kept.sum() < nest.keep.sum()
 
 
 def test_without_bypass_all_is_kept_that_may_be():
     engines = resolve(machine("eyeriss"))
     evaluator = NetworkEvaluator([single(LAYERS["conv"])])
-    _, _, nest = evaluator.run(engines, details=True, bypass=False)
-    assert (evaluator.kept[0, 0] == nest.keep[0]).all()
+    _, (*_, kept), nest = evaluator.run(engines, details=True, bypass=False)
+    assert (kept[0, 0] == nest.keep[0]).all()
 
 
 @pytest.mark.parametrize("name", available_machines("spatial"))

@@ -228,7 +228,7 @@ def serving() -> Iterator[Row]:
     both, energy = over_grid(True, "split").swapaxes(0, 1)
     energy = 100 * energy
     other = [over_grid(True, "split", variant)[:, 0] for variant in ("preset", "kernels")]
-    cases = (
+    cases: tuple[tuple[str, float, float, str, list[float]], ...] = (
         (f"throughput, average: {said}", 2.07, both.mean(), "x", [x.mean() for x in other]),
         ("throughput, most", 2.67, both.max(), "x", [x.max() for x in other]),
         ("throughput, most, without splits", 2.51, plain.max(), "x", []),
