@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from archsim.cli.output import print_json
+from archsim.cli.output import Json, print_json
 
 
 def register(app: typer.Typer) -> None:
@@ -22,7 +22,7 @@ def attention(
     prompt: Annotated[int, typer.Option(help="Tokens of the prompt.")] = 992,
     tokens: Annotated[int, typer.Option(help="Tokens generated.")] = 32,
     batch: Annotated[int, typer.Option(help="Requests.")] = 1,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Attention with tokens, heads, values and bits pruned (SpAtten), beside dense attention.
 

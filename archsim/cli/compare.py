@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from archsim.cli.output import print_json
+from archsim.cli.output import Json, print_json
 
 #: Fields of a cost that are compared, and their units on a terminal.
 METRICS = {
@@ -62,7 +62,7 @@ def compare(
     ] = "fast",
     objective: Annotated[str, typer.Option(help="What mappings minimise.")] = "edp",
     change: Annotated[list[str] | None, SET] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Networks on machines side by side: latency, energy, area, and what binds.
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from archsim.cli.output import print_json
+from archsim.cli.output import Json, print_json
 
 if TYPE_CHECKING:
     from archsim.models.dram.policy import Controller
@@ -52,7 +52,7 @@ def dram(
         list[str] | None, typer.Option("--set", help="A setting of it, as in page=Closed.")
     ] = None,
     log: Annotated[Path | None, typer.Option(help="CSV file for every command.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: Json = False,
 ) -> None:
     """A trace on a memory, command by command: time, latency, bandwidth, row hits, energy.
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from archsim.cli.output import print_json
+from archsim.cli.output import Json, print_json
 
 
 def register(app: typer.Typer) -> None:
@@ -21,7 +21,7 @@ def gemmini(
     ] = "gemmini",
     batch: Annotated[int | None, typer.Option(min=1, help="Batch size.")] = None,
     effort: Annotated[str, typer.Option(help="How hard to look for mappings.")] = "fast",
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Cycles of the convolutions and matrix products on Gemmini's RTL (calibrated model).
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from archsim.cli.output import print_json
+from archsim.cli.output import Json, print_json
 
 if TYPE_CHECKING:
     from archsim.hardware import Machine
@@ -57,7 +57,7 @@ def workload(
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Workload file to write (.yaml).")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: Json = False,
 ) -> None:
     """A language model's parameters, operations and cache, at one step of serving it.
 

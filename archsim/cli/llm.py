@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from archsim.cli.output import print_json
+from archsim.cli.output import Json, print_json
 from archsim.cli.plan import PlanText
 
 Model = Annotated[str, typer.Option("--workload", "-w", help="Shipped model, or a config.json.")]
@@ -15,7 +15,6 @@ MachineName = Annotated[str, typer.Option("--machine", "-m", help="Name (sn40lx8
 BitsText = Annotated[
     str | None, typer.Option("--bits", help="Of weights/activations/cache, e.g. 4/16/8 or 8.")
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def register(app: typer.Typer) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from archsim.cli.output import print_json
+from archsim.cli.output import Json, print_json
 
 OPERATION = (
     "An operation: gemm:ROWSxINNERxCOLUMNS, conv:M=128,C=128,P=28,Q=28,R=3,S=3 "
@@ -35,7 +35,7 @@ def map_(
     ] = 120.0,
     nodes: Annotated[float, typer.Option(help="Search nodes, likewise.")] = 1e12,
     cache: Annotated[bool, typer.Option(help="Use answers known already.")] = True,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: Json = False,
 ) -> None:
     """The best mapping of an operation on a machine, with a certificate that it is.
 
@@ -62,7 +62,7 @@ def bound(
         list[float] | None, typer.Option(help="Buffer size in bytes to answer for (repeatable).")
     ] = None,
     plot: Annotated[Path | None, typer.Option(help="Write the curve as a picture.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: Json = False,
 ) -> None:
     """The least traffic between memory and one buffer, by buffer size, whatever the mapping.
 

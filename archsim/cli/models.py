@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from archsim.cli.compare import SET, changed
-from archsim.cli.output import print_json
+from archsim.cli.output import Json, print_json
 from archsim.cli.plan import PlanText
 
 
@@ -166,7 +166,7 @@ def evaluate(
         ),
     ] = None,
     change: Annotated[list[str] | None, SET] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Latency, energy, area and power of a network on a machine, with the reasons.
 
@@ -222,7 +222,7 @@ def evaluate(
 
 def list_(
     kind: Annotated[Kind, typer.Argument(help="What to list.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: Json = False,
 ) -> None:
     """List what ships: workloads, language models, machines, agents, scenarios or dataflows.
 

@@ -9,8 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from archsim.cli import pim_kernels
-from archsim.cli.output import print_json, print_table
-from archsim.cli.pim_kernels import Json
+from archsim.cli.output import Json, print_json, print_table
 from archsim.cli.plan import PlanText
 
 pim = typer.Typer(

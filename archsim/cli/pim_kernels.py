@@ -7,9 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from archsim.cli.output import print_json, print_table
+from archsim.cli.output import Json, print_json, print_table
 
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Vectors = Annotated[int, typer.Option("--m", min=1, help="Vectors (tokens).")]
 Outputs = Annotated[int, typer.Option("--n", min=1, help="Outputs.")]
 Elements = Annotated[int, typer.Option("--k", min=1, help="Elements of a vector.")]

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from archsim.cli.output import print_json
+from archsim.cli.output import Json, print_json
 
 Directory = Annotated[Path, typer.Argument(metavar="RUN", help="Run directory.")]
 
@@ -68,7 +68,7 @@ def best(
         Path | None,
         typer.Option("--machine", "-m", help="Write the accelerator chosen as a machine (.yaml)."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Print the chosen design, why it wins, and which limits bind.
 

@@ -9,6 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
+from archsim.cli.output import Json
+
 
 class Shown(enum.StrEnum):
     """What can be shown."""
@@ -36,7 +38,7 @@ def show(
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Copy the file here, to start your own.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: Json = False,
 ) -> None:
     """What something that ships is made of; `-o FILE` copies its file, to start your own from.
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from archsim.cli.output import print_json
+from archsim.cli.output import Json, print_json
 
 #: Columns of the table and of the CSV file, and of what each is a figure.
 COLUMNS = (
@@ -39,7 +39,7 @@ def systolic(
         str | None, typer.Option(help="scalesim: SCALE-Sim's stall-free reports, to the figure.")
     ] = None,
     csv: Annotated[Path | None, typer.Option(help="Write the table to this file.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Cycles, utilisation and buffer accesses of a network on a systolic array.
 

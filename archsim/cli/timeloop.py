@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from archsim.cli.output import print_json
+from archsim.cli.output import Json, print_json
 
 if TYPE_CHECKING:
     from archsim.models.loopnest.timeloop import TimeloopCase, TimeloopResult
@@ -31,7 +31,7 @@ def timeloop(
         str | None,
         typer.Option(help="'timeloop': count residual tiles, halos and cycles as Timeloop does."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Evaluate a Timeloop mapping: reads, fills and updates of every level, cycles, energy.
 

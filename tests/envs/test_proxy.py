@@ -190,7 +190,7 @@ def test_the_accelerator_has_proxies_too():
     problem = as_problem("smoke")
     trained = train_proxy(problem, 600, 0, Training(steps=1500, batch=128))
     found = check_proxy(trained, problem, 400)
-    assert found.metrics["area_mm2"].rmse < 0.03
+    assert found.metrics["area_mm2"].rmse < 0.025
     assert found.metrics["latency_s"].spearman > 0.95
 
 
