@@ -7,6 +7,10 @@ class ArchsimError(Exception):
     """Base of every error raised on purpose; the command line prints it without a traceback."""
 
 
+class ArchsimWarning(UserWarning):
+    """Base of every warning archsim issues."""
+
+
 def _shortened(text: str, length: int) -> str:
     return text if len(text) <= length else text[: length - 3] + "..."
 
